@@ -1,0 +1,169 @@
+"""The command line: what it prints, refuses and leaves unloaded."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from planted import write_notebook
+
+from journeylab.cli import main
+from journeylab.errors import ContractError
+
+CLV = """\
+data: str = "cdnow"  # data set
+as_of: str = "1997-09-30"  # nothing after this day is used
+horizon_days: int = 90  # how far ahead, days [1..730]
+seed: int = 7  # of every draw"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    notebooks = tmp_path / "notebooks"
+    write_notebook(notebooks / "30_clv.ipynb", CLV, 'record("value", horizon_days)')
+    write_notebook(notebooks / "template.ipynb", "n: int = 1  # nothing")
+    monkeypatch.setenv("JOURNEYLAB_NOTEBOOKS", str(notebooks))
+    monkeypatch.chdir(tmp_path)
+    return notebooks
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call the command line: exit code, stdout and stderr, each on one line per message."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def called(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["journeylab", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return called
+
+
+def test_a_misspelt_parameter_exits_2_at_once_and_suggests_the_right_name(folder):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "journeylab", "run", "clv", "-p", "horizont_days=3"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 2
+    assert "'horizont_days' (given '3'); did you mean 'horizon_days'?" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (folder.parent / "runs").exists()
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+
+
+@pytest.mark.parametrize("code", ["import journeylab", "from journeylab.cli import main; main()"])
+def test_importing_and_asking_for_help_load_nothing_heavy(code):
+    heavy = (
+        "shap xgboost lifelines matplotlib sklearn pyspark "
+        "papermill nbclient nbconvert pandas numpy ibis duckdb IPython"
+    )
+    program = (
+        "import sys\nsys.argv = ['journeylab', '--help']\n"
+        f"try:\n    {code}\nexcept SystemExit:\n    pass\n"
+        f"print('LOADED', [name for name in {heavy.split()!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "LOADED []", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["run"], "there are: clv"),
+        (["run", "clw"], "did you mean 'clv'"),
+        (["run", "clv", "-p", "horizon_days=0"], "[1..730]"),
+        (["run", "clv", "-p", "as_of=tomorrow"], "as_of = 'tomorrow' is not allowed"),
+        (["run", "clv", "-p", "horizon_days"], "name=value"),
+        (["run", "clv", "-f", "absent.yaml"], "absent.yaml"),
+        (["run", "clv", "-j", "0"], "-j must be at least 1"),
+        (["run", "clv", "--label", "a b", "-p", "data="], "a label has"),
+        (["run", "clv", "--notebooks", "nowhere"], "no folder of notebooks at nowhere"),
+        (["show", "clw"], "did you mean 'clv'"),
+    ],
+)
+def test_what_is_refused_is_one_line_on_stderr_and_exit_code_2(
+    folder, call, monkeypatch, arguments, complaint
+):
+    monkeypatch.setattr("journeylab.tables.fingerprint", lambda source: "0", raising=False)
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert complaint in err
+    assert err.count("\n") == 1
+    assert not (folder.parent / "runs").exists()
+
+
+def test_list_and_show_say_what_there_is(folder, call):
+    (folder / "50_odd.ipynb").write_text("{}")
+    code, out, _ = call("list")
+    assert code == 0
+    assert "What about 30_clv?" in out
+    assert "cannot be read as a notebook" in out
+    rows = json.loads(call("list", "--json")[1])
+    assert [(row["name"], row["parameters"]) for row in rows] == [
+        ("clv", 4),
+        ("odd", 0),
+        ("template", 1),
+    ]
+    code, out, _ = call("show", "30_clv")
+    assert code == 0
+    for part in ("horizon_days", "how far ahead", "days", "[1..730]", "2024-01-31"):
+        assert part in out
+    shown = json.loads(call("show", "clv", "--json")[1])
+    assert shown["records"] == ["value"]
+    assert shown["parameters"][2] == {
+        "name": "horizon_days",
+        "type": "int",
+        "default": 90,
+        "meaning": "how far ahead",
+        "unit": "days",
+        "low": 1,
+        "high": 730,
+        "choices": [],
+    }
+
+
+def test_check_prints_the_report_and_refuses_what_is_no_source(call, monkeypatch):
+    counts = {"orders": {"read": 3, "accepted": 2, "quarantined": 1, "reasons": {"null_id": 1}}}
+    summary = pd.DataFrame({"table": ["orders"], "quarantined": [1]})
+    report = SimpleNamespace(to_json=lambda: counts, summary=lambda: summary)
+
+    def check(source):
+        if source == "nothing":
+            raise ContractError("no source called 'nothing'")
+        return report
+
+    monkeypatch.setattr("journeylab.tables.check", check, raising=False)
+    code, out, _ = call("check", "orders.csv")
+    assert (code, out.split()) == (0, ["table", "quarantined", "orders", "1"])
+    code, out, _ = call("check", "orders.csv", "--json")
+    assert (code, json.loads(out)) == (0, counts)
+    code, _, err = call("check", "nothing")
+    assert (code, err) == (2, "no source called 'nothing'\n")
+
+
+def test_run_ends_with_the_decision_and_the_page_and_3_where_something_failed(folder, call):
+    parameters = "n: int = 1  # divided by"
+    write_notebook(
+        folder / "40_share.ipynb", parameters, "1 / n", decision='decision("Send [5] to all.")'
+    )
+    code, out, _ = call("run", "share", "--label", "one", "--out", "elsewhere")
+    assert code == 0
+    assert "40_share: running" in out
+    assert "Send [5] to all." in out
+    assert out.splitlines()[-1] == "elsewhere/latest/index.html"
+    assert len(list((folder.parent / "elsewhere").glob("*_one_*"))) == 1
+    code, out, err = call("run", "40_share.ipynb", "-p", "n=0", "--json")
+    assert code == 3
+    said = json.loads(out)
+    assert said["notebooks"][0]["error"]["name"] == "ZeroDivisionError"
+    assert "40_share: failed" in err
