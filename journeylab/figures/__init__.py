@@ -1,0 +1,1 @@
+"""Figures: each function draws one result on one Axes; the only place that knows matplotlib."""
