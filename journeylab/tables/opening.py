@@ -347,7 +347,7 @@ def _refuse_too_many(report: IntakeReport, allowed: float) -> None:
             continue
         share = counts["quarantined"] / counts["read"]
         reasons = ", ".join(f"{code} {count:,}" for code, count in counts["reasons"].items())
-        first = report.quarantine.query("table == @name").iloc[0]
+        first = report.quarantine[report.quarantine["table"] == name].iloc[0]
         line = "" if pd.isna(first["line"]) else f" line {int(first['line'])}"
         column = f" ({first['column']})" if first["column"] else ""
         raise ContractError(
