@@ -1,0 +1,115 @@
+"""A run on one page: what was decided, how sure that is, and what to be careful with."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from journeylab.report.cleaning import plain
+from journeylab.report.notebook import (
+    caution_texts,
+    decision_text,
+    read_notebook,
+    read_results,
+)
+from journeylab.report.page import key_figures, page_title
+from journeylab.report.site import (
+    first_sentence,
+    language,
+    moment,
+    number_of,
+    seconds,
+    short_source,
+    topic,
+    write,
+)
+
+
+def write_index(run_folder: Path) -> Path:
+    """Write ``index.html`` of a run from its manifest and what its notebooks recorded.
+
+    Args:
+        run_folder: Holds ``manifest.json`` and one folder per notebook.
+
+    Returns:
+        Path of the page. The same inputs give the same bytes.
+    """
+    run: dict[str, Any] = json.loads((run_folder / "manifest.json").read_text(encoding="utf-8"))
+    entries: list[dict[str, Any]] = run.get("notebooks") or []
+    cards = [_card(run_folder, entry) for entry in entries]
+    title = _title(run, entries)
+    values = {
+        "language": language(title, *(card["title"] for card in cards)),
+        "title": title,
+        "eyebrow": _eyebrow(run, entries),
+        "cards": cards,
+        "unfinished": [card for card in cards if card["trouble"]],
+        "cautious": sum(bool(card["cautions"]) for card in cards),
+        "facts": _facts(run),
+    }
+    return write("index.html.j2", run_folder / "index.html", values)
+
+
+def _title(run: dict[str, Any], entries: list[dict[str, Any]]) -> str:
+    """From the label where people chose one; the runner's own names the notebooks."""
+    label = str(run.get("label") or "")
+    names = "-".join(str(entry["name"]) for entry in entries)
+    made = re.fullmatch(r"\d+-notebooks|run|all|", label) or label in names
+    return (
+        "This run on the user journey" if made else f"The user journey: {label.replace('_', ' ')}"
+    )
+
+
+def _eyebrow(run: dict[str, Any], entries: list[dict[str, Any]]) -> list[str]:
+    count = len(entries)
+    parts = [
+        "Run",
+        moment(run.get("started_at")),
+        f"{count} notebook{'' if count == 1 else 's'}",
+        seconds(run.get("duration_seconds")),
+    ]
+    return [part for part in parts if part]
+
+
+def _card(run_folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    instance = str(entry["instance"])
+    folder = run_folder / instance
+    notebook, results = read_notebook(folder / "notebook.ipynb"), read_results(folder)
+    state = str(entry.get("state") or "")
+    error: dict[str, Any] = entry.get("error") or {}
+    place = f"Cell {error['cell']}: " if error.get("cell") is not None else ""
+    name = f"{error['name']}: " if error.get("name") else ""
+    reason = plain(f"{place}{name}{error.get('message') or 'no reason was recorded'}")
+    # a name could climb out of the run's folder; an instance never has a separator
+    linked = "/" not in instance and "\\" not in instance
+    files = ("report.html", "results.json", "notebook.ipynb") if linked else ()
+    present = [name for name in files if (folder / name).exists()]
+    pills = [number_of(instance), topic(entry), short_source(entry.get("data"))]
+    return {
+        "title": page_title(notebook, entry),
+        "instance": instance,
+        "pill": " · ".join(pill for pill in pills if pill),
+        "page": "report.html" in present,
+        "files": [name for name in present if name != "report.html"],
+        "decision": first_sentence(plain(decision_text(notebook, results))),
+        "figures": key_figures(notebook, results),
+        "cautions": [plain(text) for text in caution_texts(notebook, results)],
+        "trouble": reason if state in ("failed", "blocked") else "",
+        "state": state,
+        "took": seconds(entry.get("duration_seconds")),
+    }
+
+
+def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:
+    git: dict[str, Any] = run.get("git") or {}
+    commit = str(git.get("commit") or "")[:12]
+    lock = str(run.get("lock_sha256") or "")[:12]
+    pairs = [
+        ("run", str(run.get("run") or "")),
+        ("seed", str(run["seed"]) if run.get("seed") is not None else ""),
+        ("commit", f"{commit} with changes" if commit and git.get("dirty") else commit),
+        ("lock", lock),
+        ("journeylab", str(run.get("journeylab") or "")),
+        ("Python", str(run.get("python") or "")),
+    ]
+    return [(name, text) for name, text in pairs if text]
