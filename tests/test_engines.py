@@ -1,0 +1,233 @@
+"""Every engine function gives the same answer on DuckDB and on Spark."""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from journeylab import frames, privacy
+from journeylab.tables import Tables, connect_duckdb
+
+AS_OF = "2024-03-31"
+UNTIL = "2024-06-30"
+ZONE = "Asia/Shanghai"
+INSTANT = pa.timestamp("us")
+MONEY = pa.decimal128(18, 2)
+
+# Ids that a careless engine would trim, read as numbers, or sort and hash by other rules.
+CUSTOMERS = ["00012", "12", "客户甲", "客户乙", "o'neil", "UPPER", "upper", "1e5", "仅一次", "é"]
+
+
+def _orders() -> pa.Table:
+    """Ties, returns, several orders on one day, and a customer with a single purchase."""
+    draw = random.Random(7)
+    rows = []
+    for customer in CUSTOMERS[:-2]:
+        for _ in range(draw.randint(3, 25)):
+            day = date(2024, 1, 1) + timedelta(days=draw.randrange(182))
+            for _ in range(draw.choice([1, 1, 1, 2])):
+                rows.append((customer, day, Decimal(draw.randint(-3000, 20000)).scaleb(-2)))
+    rows += [
+        ("仅一次", date(2024, 3, 31), Decimal("0.00")),
+        ("é", date(2024, 2, 1), Decimal("-5.00")),
+        ("é", date(2024, 2, 3), Decimal("0.01")),
+        ("only-returns", date(2024, 2, 3), Decimal("-0.01")),
+        ("later", date(2024, 4, 1), Decimal("9999999999999999.99")),
+    ]
+    days = [day for _, day, _ in rows]
+    return pa.table(
+        {
+            "order_id": [f"订单{i:05d}" for i in range(len(rows))],
+            "customer_id": [customer for customer, _, _ in rows],
+            "ordered_at": pa.array([datetime(d.year, d.month, d.day, 3) for d in days], INSTANT),
+            "business_date": pa.array(days),
+            "amount": pa.array([amount for _, _, amount in rows], MONEY),
+        }
+    )
+
+
+def _customers() -> pa.Table:
+    joined = [datetime(2024, 1, 1), None, datetime(2024, 5, 1), *[datetime(2023, 5, 5)] * 7]
+    return pa.table(
+        {
+            "customer_id": CUSTOMERS,
+            "joined_at": pa.array(joined, INSTANT),
+            "business_date": pa.array([at and at.date() for at in joined], pa.date32()),
+            "household_id": pa.array([None, "1", "1", *[None] * 7], pa.string()),
+            "staff_id": pa.array(["导购1", *[None] * 9], pa.string()),
+            "amount": pa.array(["high", None, "low", *[None] * 7], pa.string()),
+        }
+    )
+
+
+def _consents() -> pa.Table:
+    early, late = datetime(2024, 1, 1), datetime(2024, 2, 1)
+    # The business day ends at 16:00 UTC in Shanghai: one of these is in time, one is not.
+    in_time, too_late = datetime(2024, 3, 31, 15, 59, 59), datetime(2024, 3, 31, 16)
+    rows = [
+        ("00012", None, early, None),
+        ("12", None, None, None),
+        ("客户甲", None, early, in_time),
+        ("客户乙", None, early, too_late),
+        ("o'neil", "sms", early, None),
+        ("UPPER", None, early, None),
+        ("UPPER", "sms", None, late),
+        ("upper", None, too_late, None),
+        ("1e5", None, early, late),
+        ("1e5", "sms", in_time, None),
+    ]
+    return pa.table(
+        {
+            "customer_id": [row[0] for row in rows],
+            "purpose": ["marketing"] * len(rows),
+            "channel": pa.array([row[1] for row in rows], pa.string()),
+            "granted_at": pa.array([row[2] for row in rows], INSTANT),
+            "withdrawn_at": pa.array([row[3] for row in rows], INSTANT),
+        }
+    )
+
+
+def _content() -> dict[str, pa.Table]:
+    orders = _orders()
+    people = [*CUSTOMERS, "nobody"]
+    touches = [(who, channel) for who in people for channel in ("sms", "voice")]
+    return {
+        "orders": orders,
+        "customers": _customers(),
+        "consents": _consents(),
+        "order_lines": pa.table(
+            {
+                "order_id": [*orders["order_id"].to_pylist(), "no such order"],
+                "line_no": pa.array([1] * (len(orders) + 1), pa.int64()),
+            }
+        ),
+        "touches": pa.table(
+            {
+                "customer_id": [who for who, _ in touches],
+                "touched_at": pa.array([datetime(2024, 1, 5)] * len(touches), INSTANT),
+                "channel": [channel for _, channel in touches],
+            }
+        ),
+        "referrals": pa.table(
+            {
+                "referrer_id": ["00012", "00012", "nobody"],
+                "invitee_id": ["12", "客户甲", "12"],
+                "referred_at": pa.array([datetime(2024, 1, 5)] * 3, INSTANT),
+            }
+        ),
+        "identities": pa.table(
+            {
+                "customer_id": ["00012", "客户甲"],
+                "id_type": ["phone", "union_id"],
+                "id_value": ["13800138000", "o6_bmjrPTlm6_2sgVt7hMZOPfL2M"],
+            }
+        ),
+        "outcomes": pa.table(
+            {"customer_id": people, "metric": ["visits"] * 11, "value": [1.5] * 11}
+        ),
+        "points": pa.table(
+            {
+                "customer_id": people,
+                "changed_at": pa.array([datetime(2024, 1, 5)] * 11, INSTANT),
+                "delta": [0.1] * 11,
+                "reason": pa.array([None, *["签到"] * 10], pa.string()),
+            }
+        ),
+    }
+
+
+def _tables_on(connection: ibis.BaseBackend, folder: Path) -> Tables:
+    laid = {}
+    for name, content in _content().items():
+        file = folder / f"{name}.parquet"
+        pq.write_table(content, file)
+        laid[name] = connection.read_parquet(str(file), table_name=name)
+    return Tables(**laid, source="tests", business_tz=ZONE)
+
+
+@pytest.fixture(scope="module")
+def engines(
+    spark_connection: ibis.BaseBackend, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Tables, Tables]:
+    folder = tmp_path_factory.mktemp("engines")
+    return _tables_on(connect_duckdb([folder]), folder), _tables_on(spark_connection, folder)
+
+
+def _rows(expression: ir.Table) -> tuple[list[str], list[tuple[object, ...]]]:
+    """An answer's columns, and its rows in an order in which rounding plays no part."""
+    answer = expression.to_pyarrow()
+    rows = zip(*(column.to_pylist() for column in answer.columns), strict=True)
+    return answer.column_names, sorted(rows, key=lambda row: [_sortable(value) for value in row])
+
+
+def _sortable(value: object) -> tuple[bool, str]:
+    return value is None, f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def assert_equal(left: ir.Table, right: ir.Table) -> None:
+    names, left_rows = _rows(left)
+    right_names, right_rows = _rows(right)
+    assert names == right_names
+    assert len(left_rows) == len(right_rows) > 0
+    for left_row, right_row in zip(left_rows, right_rows, strict=True):
+        for name, one, other in zip(names, left_row, right_row, strict=True):
+            assert type(one) is type(other), (name, left_row, right_row)
+            if isinstance(one, float):
+                assert math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-12), (name, one, other)
+            else:
+                assert one == other, (name, left_row, right_row)
+
+
+BUILDERS: dict[str, Callable[[Tables], ir.Table]] = {
+    "customers": lambda tables: frames.customers(tables, AS_OF),
+    "histories in weeks": lambda tables: frames.histories(tables, AS_OF),
+    "histories in months": lambda tables: frames.histories(tables, AS_OF, "month"),
+    "customer_histories": lambda tables: frames.customer_histories(tables, AS_OF),
+    "holdout": lambda tables: frames.holdout(tables, AS_OF, UNTIL),
+    "first_purchases": lambda tables: frames.first_purchases(tables, AS_OF),
+    "repeat_purchases": lambda tables: frames.repeat_purchases(tables, AS_OF, UNTIL),
+    "landmarks": lambda tables: frames.landmarks(tables, ["2024-02-29", AS_OF, "2024-06-01"], 45),
+    "withheld": lambda tables: privacy.withheld(tables, "marketing", AS_OF),
+}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_both_engines_build_the_same(name, engines):
+    duckdb, spark = engines
+    assert_equal(BUILDERS[name](duckdb), BUILDERS[name](spark))
+
+
+@pytest.mark.parametrize(
+    "filtered",
+    [
+        lambda tables: privacy.pseudonymise(tables, privacy.PUBLIC_KEY),
+        lambda tables: privacy.consented(tables, "marketing", AS_OF),
+    ],
+    ids=["pseudonymise", "consented"],
+)
+def test_both_engines_let_the_same_rows_through(filtered, engines):
+    duckdb, spark = map(filtered, engines)
+    present = [field.name for field in fields(Tables) if field.name in _content()]
+    assert len(present) == len(_content())
+    for name in present:
+        assert_equal(getattr(duckdb, name), getattr(spark, name))
+
+
+def test_frames_of_pseudonyms_of_consenting_customers_agree(engines):
+    """The whole way from tables to a frame, one step upon the other."""
+    duckdb, spark = (
+        frames.customers(
+            privacy.consented(privacy.pseudonymise(tables, "key"), "marketing", AS_OF), AS_OF
+        )
+        for tables in engines
+    )
+    assert_equal(duckdb, spark)
