@@ -106,7 +106,7 @@ def keys(tables: Tables) -> pd.DataFrame:
         key = [column for column in BY_NAME[name].key if column in table.columns]
         if not key or len(key) < len(BY_NAME[name].key):
             continue
-        whole = table.filter(*(table[column].notnull() for column in key)).select(key)
+        whole = table.drop_null(key).select(key)
         counted = whole.agg(rows=whole.count())
         distinct = whole.distinct()
         all_rows = table.agg(rows=table.count())
@@ -140,7 +140,7 @@ def links(tables: Tables) -> pd.DataFrame:
         wanted.append(("orders", "order_id", "order_lines", "order_id"))
     rows = []
     for name, column, other, key in wanted:
-        named = there[name].filter(there[name][column].notnull()).select(_id=column)
+        named = there[name].drop_null([column]).select(_id=column)
         known = there[other].select(_id=key).distinct()
         lost = named.anti_join(known, "_id")
         count = int(collect(named.agg(rows=named.count()))["rows"].iloc[0])
@@ -176,11 +176,12 @@ def missingness(tables: Tables) -> pd.DataFrame:
 
 def _is_empty(column: ir.Column) -> ir.BooleanColumn:
     kind = column.type()
+    absent = column.isnull()  # noqa: PD003  Ibis knows no isna
     if kind.is_string():
-        return column.isnull() | (column == "")
+        return absent | (column == "")
     if kind.is_floating():
-        return column.isnull() | column.isnan().fill_null(False)
-    return column.isnull()
+        return absent | column.isnan()
+    return absent
 
 
 def _kind(table: str, name: str) -> str:
@@ -204,7 +205,7 @@ def arms(tables: Tables) -> pd.DataFrame:
     if tables.touches is not None and "arm" in tables.touches.columns:
         own = tables.touches
         campaign = own.campaign_id if "campaign_id" in own.columns else ibis.literal("")
-        parts.append(("touches", own.filter(own.arm.notnull()), campaign, own.arm))
+        parts.append(("touches", own.drop_null(["arm"]), campaign, own.arm))
     frames = []
     for name, table, experiment, arm in parts:
         grouped = table.group_by(experiment=experiment.fill_null(""), arm=arm)
@@ -213,3 +214,12 @@ def arms(tables: Tables) -> pd.DataFrame:
         frames.append(counted)
     empty = pd.DataFrame(columns=["table", "experiment", "arm", "customers"])
     return pd.concat(frames, ignore_index=True) if frames else empty
+
+
+def currencies(tables: Tables) -> list[str]:
+    """Currencies of the orders, at most 20 of them in byte order; empty where they name none."""
+    if tables.orders is None or "currency" not in tables.orders.columns:
+        return []
+    own = tables.orders
+    codes = own.drop_null(["currency"]).select("currency").distinct().order_by("currency")
+    return [str(code) for code in collect(codes.limit(20))["currency"]]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
+from math import ceil
 
 import ibis.expr.types as ir
 import numpy as np
@@ -128,7 +129,7 @@ def daily_rows(table: ir.Table) -> pd.DataFrame:
     Returns:
         ``day``, ``rows``, from the first to the last day with a row.
     """
-    dated = table.filter(table.business_date.notnull())
+    dated = table.drop_null(["business_date"])
     counts = collect(dated.group_by(day=dated.business_date).agg(rows=dated.count()))
     if counts.empty:
         return counts
@@ -141,11 +142,12 @@ def judge_days(table: str, rows: pd.DataFrame) -> Lateness:
 
     A day is expected to have the median of the same weekday in the eight weeks before it, times
     the level of the days shortly before: the median of rows over expected rows, 7 to 20 days
-    back, so that neither a trend nor the days judged move it. On the scale of square roots, where
-    counts vary by 1/2 whatever their mean, the days before tell how much larger the spread is
-    (median absolute residual); a day below the lower 0.5 % end is low. Walking back from the end,
-    incomplete days end at the first judged day that is not low. Days that nothing can be expected
-    of, like a weekly closing day, are passed over.
+    back, so that neither a trend nor the days judged move it; but not more than that median or
+    the same weekday of the last two weeks, so that growth may end. On the scale of square roots,
+    where counts vary by 1/2 whatever their mean, the days before tell how much larger the spread
+    is (median absolute residual); a day below the lower 0.5 % end is low. Walking back from the
+    end, incomplete days end at the first judged day that is not low. Days that nothing can be
+    expected of, like a weekly closing day, are passed over.
 
     Args:
         table: Name, for the result.
@@ -153,7 +155,7 @@ def judge_days(table: str, rows: pd.DataFrame) -> Lateness:
 
     Returns:
         The result, by method ``weekday``; ``none`` where fewer than seven weeks came before, or
-        so few rows a day that none at all would not stand out.
+        so few rows a day (below seven or so) that a day with one would not stand out.
     """
     y = rows["rows"].to_numpy(float)
     expected = _expected(y)
@@ -164,7 +166,7 @@ def judge_days(table: str, rows: pd.DataFrame) -> Lateness:
         before = before[np.isfinite(before)]
         if np.isfinite(expected[at]) and len(before) >= 2 * 7:
             low[at] = _least_usual(expected[at], before)
-    judged = np.isfinite(low) & (low > 0)
+    judged = np.isfinite(low) & (low >= 1)
     state = np.where(judged, np.where(y < low, "low", "usual"), "not judged")
     days = rows.assign(
         expected=np.where(judged, expected, np.nan), low=np.where(judged, low, np.nan), state=state
@@ -182,9 +184,23 @@ def judge_days(table: str, rows: pd.DataFrame) -> Lateness:
             incomplete = back
     complete = last - pd.Timedelta(days=incomplete)
     reading = _weekday_reading(table, days, incomplete)
-    return Lateness(
-        table, "weekday", last.date(), incomplete, complete.date(), days, lags, reading
-    )
+    return Lateness(table, "weekday", last.date(), incomplete, complete.date(), days, lags, reading)
+
+
+def over_time(one: Lateness) -> pd.DataFrame:
+    """The whole series, in weeks where it is longer than 200 days, to look at.
+
+    Returns:
+        ``day`` (first of its week), ``rows``. Weeks end on the last complete day, and only whole
+        ones are given; a short series is given by day, to its end.
+    """
+    if len(one.days) <= 200:
+        return one.days[["day", "rows"]]
+    cut = one.incomplete_days or 0
+    days = one.days.iloc[: len(one.days) - cut]
+    days = days.iloc[len(days) % 7 :]
+    rows = days["rows"].to_numpy(int).reshape(-1, 7).sum(axis=1)
+    return pd.DataFrame({"day": days["day"].to_numpy()[::7], "rows": rows})
 
 
 def _expected(y: np.ndarray) -> np.ndarray:
@@ -203,7 +219,10 @@ def _expected(y: np.ndarray) -> np.ndarray:
         recent = recent[np.isfinite(recent)]
         if len(recent) >= 7:
             level[at] = np.median(recent)
-    expected: np.ndarray = middle * level
+    # growth that has ended must not be carried on: nothing above what was lately reached
+    reached = np.fmax(middle, np.fmax(weekly[0], weekly[1]))
+    expected: np.ndarray = np.fmin(middle * level, reached)
+    expected[~enough] = np.nan
     return expected
 
 
@@ -234,7 +253,7 @@ def _weekday_reading(table: str, days: pd.DataFrame, incomplete: int) -> str:
     unknown = "Without a column that says when a row arrived"
     if not incomplete:
         judged = days[days["state"] != "not judged"].iloc[-1]
-        thin = f"fewer than {judged['low']:,.0f} rows would have stood out"
+        thin = f"fewer than {ceil(judged['low']):,} would have stood out"
         return (
             f"{_words(table)} look complete up to the last day, {last}: the last day judged, "
             f"{judged['day'].date()}, has {judged['rows']:,} rows where about "
@@ -246,7 +265,7 @@ def _weekday_reading(table: str, days: pd.DataFrame, incomplete: int) -> str:
     return (
         f"{which} incomplete in {table.replace('_', ' ')}: {first['day'].date()} has "
         f"{first['rows']:,} rows where about {first['expected']:,.0f} were expected and at least "
-        f"{first['low']:,.0f} are usual. {unknown}, late rows cannot be told from a holiday, a "
+        f"{ceil(first['low']):,} are usual. {unknown}, late rows cannot be told from a holiday, a "
         "closed shop or an export that ended during the day."
     )
 
@@ -292,9 +311,7 @@ def _by_arrival(table: str, rows: pd.DataFrame, counts: pd.DataFrame, arrival: s
     if early:
         notes.append(f"{early:,} rows arrived before the day they are dated: a clock is wrong.")
     reading = " ".join(notes)
-    return Lateness(
-        table, "arrival", last.date(), incomplete, complete.date(), days, lags, reading
-    )
+    return Lateness(table, "arrival", last.date(), incomplete, complete.date(), days, lags, reading)
 
 
 def _lag_counts(table: ir.Table, arrival: str, tables: Tables) -> pd.DataFrame:
@@ -309,8 +326,7 @@ def _lag_counts(table: ir.Table, arrival: str, tables: Tables) -> pd.DataFrame:
         moment = read(said, column, Reading(tables.business_tz, engine=engine))
     day = business_date(moment, tables.business_tz, engine)
     lag = day.delta(table.business_date, unit="day").cast("int64")
-    dated = table.select(day=table.business_date, lag_days=lag)
-    dated = dated.filter(dated.day.notnull())
+    dated = table.select(day=table.business_date, lag_days=lag).drop_null(["day"])
     return collect(dated.group_by("day", "lag_days").agg(rows=dated.count()))
 
 

@@ -16,7 +16,7 @@ from journeylab.tables.profile.contents import present
 QUANTILES = {
     "p01": 0.01, "p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99,
 }  # fmt: skip
-HEAVY_TAIL = 10.0
+HEAVY_TAIL = 5.0
 """A distribution is heavy-tailed when its 99 % quantile is so many times its median."""
 _NUMBERS = ("money", "number", "integer")
 _NOT_MEASURED = ("line_no", "propensity")
@@ -149,7 +149,7 @@ _SIGNS = ("negative", "zero")
 
 
 def _value_counts(table: ir.Table, column: str) -> ir.Table:
-    there = table.filter(table[column].notnull())
+    there = table.drop_null([column])
     return there.group_by(value=there[column]).agg(n=there.count())
 
 

@@ -16,6 +16,7 @@ from scipy.special import ndtri
 
 from journeylab.tables.engine import collect
 from journeylab.tables.opened import Tables
+from journeylab.tables.profile.contents import currencies
 from journeylab.tables.profile.measures import settled
 
 _Z = float(ndtri(0.975))
@@ -137,7 +138,9 @@ def first_seen(tables: Tables, window_days: int = 30) -> pd.DataFrame:
     sums = counts.groupby(place)["customers"].sum().reindex(windows, fill_value=0)
     begins = [start + pd.Timedelta(days=window_days * at) for at in windows]
     total = max(int(sums.sum()), 1)
-    return pd.DataFrame({"from_day": begins, "customers": sums.to_numpy(), "share": sums / total})
+    return pd.DataFrame(
+        {"from_day": begins, "customers": sums.to_numpy(int), "share": sums.to_numpy() / total}
+    )
 
 
 def key_numbers(tables: Tables) -> dict[str, Interval]:
@@ -163,10 +166,10 @@ def key_numbers(tables: Tables) -> dict[str, Interval]:
         found["repeat_share"] = _wilson(int(repeats), int(counts["customers"].sum()))
         found["median_gap_days"] = _median_gap(tables)
         bought = tables.orders.filter(tables.orders.amount >= 0)
-        found["mean_amount"] = _clustered_mean(bought, "amount", f"{_currency(bought)} per order")
+        found["mean_amount"] = _clustered_mean(bought, "amount", f"{_currency(tables)} per order")
     else:
         if tables.memberships is not None and "ended" in tables.memberships.columns:
-            known = tables.memberships.filter(tables.memberships.ended.notnull())
+            known = tables.memberships.drop_null(["ended"])
             facts = collect(known.agg(ended=known.ended.sum(), rows=known.count())).fillna(0)
             found["ended_share"] = _wilson(int(facts["ended"][0]), int(facts["rows"][0]))
         if tables.outcomes is not None:
@@ -174,7 +177,7 @@ def key_numbers(tables: Tables) -> dict[str, Interval]:
             metrics = collect(own.select("metric").distinct())["metric"]
             for metric in [name for name in metrics if _NAME.fullmatch(name)][:3]:
                 part = own.filter(own.metric == metric)
-                found[f"mean_{metric}"] = _clustered_mean(part, "value", "per customer")
+                found[f"mean_{metric}"] = _clustered_mean(part, "value", "per row")
         if tables.events is not None:
             days = tables.events.select("customer_id", "business_date").distinct()
             each = days.group_by("customer_id").agg(days=days.count())
@@ -189,8 +192,7 @@ def _gaps(tables: Tables) -> ir.Table:
     before = days.business_date.lag().over(
         ibis.window(group_by=days.customer_id, order_by=days.business_date)
     )
-    dated = days.mutate(before=before)
-    dated = dated.filter(dated.before.notnull())
+    dated = days.mutate(before=before).drop_null(["before"])
     gap = dated.business_date.delta(dated.before, unit="day")
     return dated.select("customer_id", gap_days=gap.cast("int64"))
 
@@ -233,8 +235,7 @@ def _median_gap(tables: Tables) -> Interval | None:
 
 def _clustered_mean(table: ir.Table, column: str, unit: str) -> Interval | None:
     """Mean of a column over rows, with a large-sample interval by customer (ratio estimator)."""
-    value = table[column]
-    there = table.filter(value.notnull())
+    there = table.drop_null([column])
     each = there.group_by("customer_id").agg(total=there[column].sum(), n=there.count())
     sums = collect(each.agg(customers=each.count(), total=each.total.sum(), n=each.n.sum()))
     customers, n = int(sums["customers"][0]), sums["n"][0]
@@ -259,8 +260,6 @@ def _wilson(successes: int, n: int) -> Interval | None:
     return Interval(share, low, high, "share")
 
 
-def _currency(orders: ir.Table) -> str:
-    if "currency" not in orders.columns:
-        return "currency units"
-    codes = collect(orders.select("currency").distinct().limit(3))["currency"].dropna()
-    return str(codes.iloc[0]) if len(codes) == 1 else "currency units"
+def _currency(tables: Tables) -> str:
+    codes = currencies(tables)
+    return codes[0] if len(codes) == 1 else "currency units"
