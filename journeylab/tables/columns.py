@@ -40,22 +40,29 @@ class Reading:
     engine: str = "duckdb"
 
 
-def _engine_function(name: str, first: str, second: str, result: str) -> Callable[..., Any]:
-    """A function the engine has and Ibis has no word for."""
+def engine_function(name: str, *types: str, result: str) -> Callable[..., Any]:
+    """A function that the engine has and Ibis has no word for.
 
-    def call(first: object, second: object) -> None:
-        """Only its name and types are used: the engine computes."""
-
+    Args:
+        name: As the engine calls it.
+        types: Ibis types of its arguments, in order.
+        result: Ibis type of its result.
+    """
     build: Callable[..., Any] = ibis.udf.scalar.builtin
-    function: Callable[..., Any] = build(call, name=name, signature=((first, second), result))
+    # Only name and types are used: the engine computes.
+    shapes: dict[int, Callable[..., None]] = {
+        1: lambda first: None,
+        2: lambda first, second: None,
+    }
+    function: Callable[..., Any] = build(shapes[len(types)], name=name, signature=(types, result))
     return function
 
 
-_localise = _engine_function("timezone", "string", "timestamp", "timestamp('UTC')")
-_wall_clock = _engine_function("timezone", "string", "timestamp('UTC')", "timestamp")
-_spark_to_utc = _engine_function("to_utc_timestamp", "timestamp", "string", "timestamp")
-_spark_from_utc = _engine_function("from_utc_timestamp", "timestamp", "string", "timestamp")
-_try_strptime = _engine_function("try_strptime", "string", "array<string>", "timestamp")
+_localise = engine_function("timezone", "string", "timestamp", result="timestamp('UTC')")
+_wall_clock = engine_function("timezone", "string", "timestamp('UTC')", result="timestamp")
+_spark_to_utc = engine_function("to_utc_timestamp", "timestamp", "string", result="timestamp")
+_spark_from_utc = engine_function("from_utc_timestamp", "timestamp", "string", result="timestamp")
+_try_strptime = engine_function("try_strptime", "string", "array<string>", result="timestamp")
 
 
 def to_utc(local: ir.TimestampValue, reading: Reading) -> ir.TimestampValue:
@@ -98,11 +105,11 @@ def given(raw: ir.Value, column: Column) -> ir.Value:
     """What the source says, with its ways of writing "nothing" made null."""
     if not raw.type().is_string():
         return raw
-    # Stripping every field would cost more than reading the file. An id must lose blanks on both
-    # sides; elsewhere those before are enough, which one comparison finds (casts allow the others).
+    # Stripping every field would cost more than reading the file: two comparisons find those with
+    # blanks. Numbers and times may keep blanks behind them, which casts allow.
     blank = raw < "!"
     if column.type in ("id", "choice", "boolean"):
-        blank = raw.contains(" ") | raw.contains("\t")
+        blank = blank | raw.endswith(" ")
     stripped = ibis.ifelse(blank, raw.strip(), raw)
     if column.type == "text":
         return stripped.nullif("")

@@ -1,7 +1,9 @@
 """The engine: how it is opened, and the only way out of it."""
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -39,7 +41,8 @@ def connect_duckdb(
     Returns:
         An Ibis connection in UTC that downloads no extension, and whose configuration is locked.
     """
-    spill = spill or Path(tempfile.mkdtemp(prefix="journeylab-spill-"))
+    own = None if spill else tempfile.mkdtemp(prefix="journeylab-spill-")
+    spill = spill or Path(str(own))
     options: dict[str, object] = {
         "temp_directory": str(spill),
         "autoinstall_known_extensions": False,
@@ -55,6 +58,8 @@ def connect_duckdb(
     connection.settings["allowed_directories"] = [str(p.resolve()) for p in (*readable, spill)]
     connection.settings["enable_external_access"] = False
     connection.settings["lock_configuration"] = True
+    if own:
+        weakref.finalize(connection, shutil.rmtree, own, ignore_errors=True)
     return connection
 
 

@@ -160,7 +160,7 @@ def fingerprint(source: str | Path) -> str:
     """
     found = resolve(source)
     if found.url and not Path(found.url).is_file():
-        return _database_fingerprint(found.name, ibis.connect(found.url))
+        return _database_fingerprint(found.name, _connect(found))
     return _files_fingerprint(found)
 
 
@@ -301,7 +301,20 @@ def _database(
     assert found.url is not None
     if Path(found.url).is_file():
         return connect_duckdb(memory_limit=memory_limit, threads=threads, database=Path(found.url))
-    return ibis.connect(found.url)
+    return _connect(found)
+
+
+def _connect(found: Source) -> Any:
+    scheme = str(found.url).partition(":")[0]
+    try:
+        return ibis.connect(str(found.url))
+    except ImportError as error:
+        raise ContractError(
+            f"{found.name} needs a driver that is not installed: "
+            f"pip install 'ibis-framework[{scheme}]' ({error})"
+        ) from error
+    except ValueError as error:
+        raise ContractError(f"{found.name} is no address that Ibis knows: {error}") from error
 
 
 def _take_database(

@@ -148,6 +148,8 @@ def detect_encoding(path: Path, name: str) -> str:
                     return "utf-16-le"
                 if head[::2].count(0) > len(head) // 4:
                     return "utf-16-be"
+            if decoder.getstate() == (b"", 0) and chunk.isascii():
+                continue
             decoder.decode(chunk)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
@@ -372,22 +374,29 @@ def count_records(text: TextFile) -> int | None:
         file.seek(text.body)
         while left > 0 and (chunk := file.read(min(left, _CHUNK))):
             left -= len(chunk)
-            joined = last + chunk
-            if b"\n\n" in joined or b"\n\r\n" in joined or joined[:2] == b"\n\r":
+            codes = np.frombuffer(last + chunk, np.uint8)
+            breaks = codes == 0x0A
+            if (breaks[1:] & breaks[:-1]).any():
                 return None
-            if b"\r" in chunk and chunk.count(b"\r") - joined.count(b"\r\n") not in (-1, 0, 1):
+            if b"\r" in chunk and not _only_in_breaks(codes, breaks):
                 return None
-            if inside == 0 and b'"' not in chunk:
-                count += chunk.count(b"\n")
-            else:
-                codes = np.frombuffer(chunk, np.uint8)
-                parity = (np.cumsum(codes == 0x22, dtype=np.int64) + inside) & 1
-                count += int(np.count_nonzero((codes == 0x0A) & (parity == 0)))
+            breaks = breaks[1:]
+            if inside or b'"' in chunk:
+                parity = (np.cumsum(codes[1:] == 0x22, dtype=np.int64) + inside) & 1
+                breaks &= parity == 0
                 inside = int(parity[-1])
+            count += int(np.count_nonzero(breaks))
             last = chunk[-1:]
     if inside:
         return None
     return count + (last != b"\n")
+
+
+def _only_in_breaks(codes: np.ndarray, breaks: np.ndarray) -> bool:
+    """Whether every carriage return belongs to the line break of a line that is not empty."""
+    returns = np.flatnonzero(codes == 0x0D)
+    inner = returns[(returns > 0) & (returns < len(codes) - 1)]
+    return bool(breaks[inner + 1].all() and not breaks[inner - 1].any())
 
 
 def _last_text(path: Path) -> int:
