@@ -147,8 +147,13 @@ def _complete_journey(connection: Any, folder: Path) -> RawTables:
         discount=lines.retail_disc + lines.coupon_disc + lines.coupon_match_disc,
         store_id=lines.store_id,
     )
-    people = table("demographics")
-    customers = people.rename(customer_id="household_id").mutate(household_id=people.household_id)
+    # Demographics are known of a third of the households; the others are customers too.
+    households = table("transactions").select("household_id").distinct()
+    households = households.left_join(table("demographics"), "household_id")
+    households = households.drop("household_id_right").order_by("household_id")
+    customers = households.rename(customer_id="household_id").mutate(
+        household_id=households.household_id
+    )
     plans = table("campaign_descriptions")
     sent = table("campaigns").join(plans, "campaign_id")
     touches = sent.select(

@@ -3,6 +3,7 @@
 Both functions take opened ``Tables`` and give ``Tables`` back; nothing is copied out of the engine.
 """
 
+import os
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -18,6 +19,8 @@ PUBLIC_KEY = "journeylab public key: for shipped data only"
 
 It protects nobody: real customers need a key of their own, kept outside the run folder.
 """
+
+KEY_VARIABLE = "JOURNEYLAB_KEY"
 
 # 128 bits: among a hundred million ids two meet with a chance of about 1e-23.
 PSEUDONYM_CHARACTERS = 32
@@ -43,6 +46,15 @@ KEPT_FOR_ALL = ("outcomes", "assignments", "consents")
 # counts as earlier than every withdrawal and later than none.
 _NEVER = datetime(1700, 1, 1)
 _FROM_THE_OUTSET = datetime(1800, 1, 1)
+
+
+def project_key() -> str:
+    """Key of this project's pseudonyms: ``JOURNEYLAB_KEY`` where it is set, else ``PUBLIC_KEY``.
+
+    Set it once for all runs of a project and keep it out of every run folder: with one key the
+    pseudonyms of two runs can be joined, without it nobody can tell whose they are.
+    """
+    return os.environ.get(KEY_VARIABLE) or PUBLIC_KEY
 
 
 def pseudonymise(tables: Tables, key: str) -> Tables:

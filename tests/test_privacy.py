@@ -300,3 +300,10 @@ def test_the_rows_let_through_and_the_rows_withheld_are_all_rows(connection, row
         counts[row["table"]] += row["rows"]
     assert counts["touches"] == len(pairs) - len(agreed)
     assert counts["customers"] == 4 - len({who for who, _ in agreed})
+
+
+def test_the_project_key_comes_from_the_environment_and_else_is_the_public_one(monkeypatch):
+    monkeypatch.delenv(privacy.KEY_VARIABLE, raising=False)
+    assert privacy.project_key() == privacy.PUBLIC_KEY
+    monkeypatch.setenv(privacy.KEY_VARIABLE, "a key of our own")
+    assert privacy.project_key() == "a key of our own"

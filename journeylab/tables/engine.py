@@ -74,7 +74,7 @@ def collect(
 
     Args:
         expression: Any Ibis table, on any engine.
-        key: Columns to sort by; by default all that are not floating point, from left to right.
+        key: Columns to sort by; by default all, from left to right, floating point ones last.
         money: DECIMAL columns become floats, or whole ``"cents"`` (hundredths) as integers.
         max_driver_rows: The largest answer that is let through.
 
@@ -92,7 +92,8 @@ def collect(
             "first, or raise max_driver_rows if the machine can hold them"
         )
     if key is None:
-        key = [field.name for field in answer.schema if not pa.types.is_floating(field.type)]
+        real = [field.name for field in answer.schema if pa.types.is_floating(field.type)]
+        key = [name for name in answer.column_names if name not in real] + real
     if key and answer.num_rows:
         answer = answer.take(pc.sort_indices(answer, [(name, "ascending") for name in key]))
     frame = {

@@ -19,6 +19,7 @@ from journeylab.tables.profile.lateness import (
     lateness,
     lateness_summary,
     over_time,
+    time_step,
 )
 from journeylab.tables.profile.measures import Histogram, amount_histogram, measures
 from journeylab.tables.profile.purchases import (
@@ -39,9 +40,9 @@ from journeylab.tables.profile.readings import (
     intake_reading,
     lateness_reading,
     lateness_title,
-    median_amount,
     merges_reading,
     missing_reading,
+    series_title,
 )
 from journeylab.tables.profile.verdict import Verdict, last_complete_day, verdict
 
@@ -75,7 +76,6 @@ __all__ = [
     "lateness_title",
     "links",
     "measures",
-    "median_amount",
     "merges_reading",
     "missing_reading",
     "missingness",
@@ -84,6 +84,8 @@ __all__ = [
     "purchases_per_customer",
     "refusals",
     "refused_lines",
+    "series_title",
     "spans",
+    "time_step",
     "verdict",
 ]

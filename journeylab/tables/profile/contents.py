@@ -31,7 +31,7 @@ def intake_summary(report: IntakeReport) -> pd.DataFrame:
     summary["file"] = summary["file"].mask(made, "summed from order_lines")
     share = summary["quarantined"] / summary["read"].where(summary["read"] > 0)
     summary.insert(5, "share", share.astype(float).fillna(0.0))
-    return summary
+    return summary.assign(share=summary["share"].round(4))
 
 
 def refusals(report: IntakeReport) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def refusals(report: IntakeReport) -> pd.DataFrame:
     return frame.sort_values(order, ascending=[False, True, True], ignore_index=True)
 
 
-def refused_lines(report: IntakeReport, most: int = 50) -> pd.DataFrame:
+def refused_lines(report: IntakeReport, most: int = 5) -> pd.DataFrame:
     """Where to look for the first refused rows.
 
     The raw text stays behind: it may hold names and numbers of people, and pages travel.
@@ -94,7 +94,8 @@ def keys(tables: Tables) -> pd.DataFrame:
     """Whether a table's key names its rows, after refusals and merges of identities.
 
     Intake refuses a second row with a key; that a key repeats here means that customers who were
-    merged into one had a row each, e.g. in two arms of an experiment.
+    merged into one had a row each, e.g. in two arms of an experiment. The identities themselves
+    are left out: there a merge is what was asked for.
 
     Returns:
         One row per table whose key columns are all there: ``table``, ``key``, ``rows`` (with a
@@ -104,7 +105,7 @@ def keys(tables: Tables) -> pd.DataFrame:
     rows = []
     for name, table in present(tables).items():
         key = [column for column in BY_NAME[name].key if column in table.columns]
-        if not key or len(key) < len(BY_NAME[name].key):
+        if not key or len(key) < len(BY_NAME[name].key) or name == "identities":
             continue
         whole = table.drop_null(key).select(key)
         counted = whole.agg(rows=whole.count())
@@ -124,7 +125,8 @@ def links(tables: Tables) -> pd.DataFrame:
 
     Returns:
         One row per link between two tables that are there: ``table``, ``column``, ``refers_to``,
-        ``rows`` (that name one), ``unmatched`` (rows), ``share`` (0-1).
+        ``rows`` (that name one), ``unmatched`` (rows),
+        ``share`` (0-1, four digits).
     """
     there = present(tables)
     wanted = []
@@ -145,7 +147,7 @@ def links(tables: Tables) -> pd.DataFrame:
         lost = named.anti_join(known, "_id")
         count = int(collect(named.agg(rows=named.count()))["rows"].iloc[0])
         unmatched = int(collect(lost.agg(rows=lost.count()))["rows"].iloc[0])
-        rows.append((name, column, other, count, unmatched, unmatched / count if count else 0.0))
+        rows.append((name, column, other, count, unmatched, round(unmatched / max(count, 1), 4)))
     columns = ["table", "column", "refers_to", "rows", "unmatched", "share"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -155,8 +157,8 @@ def missingness(tables: Tables) -> pd.DataFrame:
 
     Returns:
         ``table``, ``column``, ``kind`` (``required``, ``optional`` or ``attribute``, a column the
-        contract does not know), ``rows``, ``missing`` (rows), ``share`` (0-1). Empty text and
-        NaN count as missing.
+        contract does not know), ``rows``, ``missing`` (rows),
+        ``share`` (0-1, four digits). Empty text and NaN count as missing.
     """
     parts = []
     for name, table in present(tables).items():
@@ -168,7 +170,7 @@ def missingness(tables: Tables) -> pd.DataFrame:
         missing = [int(counts[f"c{at}"]) if total else 0 for at in range(len(columns))]
         part = pd.DataFrame({"table": name, "column": columns, "rows": total, "missing": missing})
         part.insert(2, "kind", [_kind(name, column) for column in columns])
-        part["share"] = part["missing"] / max(total, 1)
+        part["share"] = (part["missing"] / max(total, 1)).round(4)
         parts.append(part.sort_values("share", ascending=False, kind="stable"))
     empty_frame = pd.DataFrame(columns=["table", "column", "kind", "rows", "missing", "share"])
     return pd.concat(parts, ignore_index=True) if parts else empty_frame

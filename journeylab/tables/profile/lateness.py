@@ -98,7 +98,7 @@ def lateness_summary(found: dict[str, Lateness]) -> pd.DataFrame:
 
     Returns:
         ``table``, ``method``, ``last_day``, ``incomplete_days``, ``last_complete_day``,
-        ``lag_95``, ``lag_99``, ``lag_most`` (days; missing without arrivals), ``reading``.
+        ``lag_95``, ``lag_99``, ``lag_most`` (days; missing without arrivals).
     """
     rows = [
         (
@@ -108,13 +108,12 @@ def lateness_summary(found: dict[str, Lateness]) -> pd.DataFrame:
             one.incomplete_days,
             one.last_complete_day,
             *(_lag(one, share) for share in (0.95, 0.99, 1.0)),
-            one.reading,
         )
         for one in found.values()
     ]
     lags = ["lag_95", "lag_99", "lag_most"]
     days = ["last_day", "last_complete_day"]
-    columns = ["table", "method", days[0], "incomplete_days", days[1], *lags, "reading"]
+    columns = ["table", "method", days[0], "incomplete_days", days[1], *lags]
     frame = pd.DataFrame(rows, columns=columns)
     for column in days:
         frame[column] = pd.to_datetime(frame[column])
@@ -188,19 +187,24 @@ def judge_days(table: str, rows: pd.DataFrame) -> Lateness:
 
 
 def over_time(one: Lateness) -> pd.DataFrame:
-    """The whole series, in weeks where it is longer than 200 days, to look at.
+    """The whole series, by ``time_step``, to look at.
 
     Returns:
         ``day`` (first of its week), ``rows``. Weeks end on the last complete day, and only whole
         ones are given; a short series is given by day, to its end.
     """
-    if len(one.days) <= 200:
+    if time_step(one) == "day":
         return one.days[["day", "rows"]]
     cut = one.incomplete_days or 0
     days = one.days.iloc[: len(one.days) - cut]
     days = days.iloc[len(days) % 7 :]
     rows = days["rows"].to_numpy(int).reshape(-1, 7).sum(axis=1)
     return pd.DataFrame({"day": days["day"].to_numpy()[::7], "rows": rows})
+
+
+def time_step(one: Lateness) -> str:
+    """``week`` where the series is longer than 200 days, else ``day``."""
+    return "week" if len(one.days) > 200 else "day"
 
 
 def _expected(y: np.ndarray) -> np.ndarray:
@@ -221,7 +225,7 @@ def _expected(y: np.ndarray) -> np.ndarray:
             level[at] = np.median(recent)
     # growth that has ended must not be carried on: nothing above what was lately reached
     reached = np.fmax(middle, np.fmax(weekly[0], weekly[1]))
-    expected: np.ndarray = np.fmin(middle * level, reached)
+    expected: np.ndarray = middle * level
     expected[~enough] = np.nan
     return expected
 

@@ -1,7 +1,7 @@
 """How numbers are distributed: exact quantiles and counts per bin, computed in the engine."""
 
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import ceil, floor, log10, nan
 
 import ibis
 import ibis.expr.types as ir
@@ -13,9 +13,7 @@ from journeylab.tables.engine import collect
 from journeylab.tables.opened import Tables
 from journeylab.tables.profile.contents import present
 
-QUANTILES = {
-    "p01": 0.01, "p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99,
-}  # fmt: skip
+QUANTILES = {"p05": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99}
 HEAVY_TAIL = 5.0
 """A distribution is heavy-tailed when its 99 % quantile is so many times its median."""
 _NUMBERS = ("money", "number", "integer")
@@ -32,12 +30,15 @@ class Histogram:
             ``count``.
         log: Whether the bins are equally wide on a log axis.
         zero, negative: How many values are not in the bins because they are zero or below.
+        median, p99: Quantiles of the values above zero; NaN without any.
     """
 
     bins: pd.DataFrame
     log: bool
     zero: int
     negative: int
+    median: float = nan
+    p99: float = nan
 
 
 def measures(tables: Tables) -> pd.DataFrame:
@@ -49,7 +50,7 @@ def measures(tables: Tables) -> pd.DataFrame:
     Returns:
         One row per measure: ``table``, ``measure`` (column; of outcomes, the metric: the 20
         most frequent), ``rows`` (that have a value), ``negative``, ``zero`` (shares, 0-1),
-        ``mean``, ``least``, ``p01`` to ``p99``, ``most``.
+        ``mean``, ``least``, ``p05``, ``median``, ``p95``, ``p99``, ``most``.
     """
     rows = []
     for name, table in present(tables).items():
@@ -104,7 +105,7 @@ def amount_histogram(tables: Tables, bins: int = 40) -> Histogram:
     count = np.zeros(len(edges) - 1, dtype=int)
     count[found["place"].to_numpy(int)] = found["count"].to_numpy(int)
     frame = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "count": count})
-    return Histogram(frame, log, zero, negative)
+    return Histogram(frame, log, zero, negative, middle, tail)
 
 
 def _metrics(outcomes: ir.Table) -> list[str]:
@@ -132,20 +133,25 @@ def _summary(table: ir.Table, column: str) -> dict[str, float] | None:
     if pd.isna(facts["rows"]) or int(facts["rows"]) == 0:
         return None
     rows = int(facts["rows"])
-    shares = [float(0 if pd.isna(facts[name]) else facts[name]) / rows for name in _SIGNS]
+    shares = [round(float(0 if pd.isna(facts[name]) else facts[name]) / rows, 4) for name in _SIGNS]
     quantiles = _at_shares(counts, rows, list(QUANTILES.values()))
     return {
         "rows": rows,
         "negative": shares[0],
         "zero": shares[1],
         "mean": settled(float(facts["total"]) / rows),
-        "least": float(facts["least"]),
+        "least": _plain(facts["least"]),
         **dict(zip(QUANTILES, quantiles, strict=True)),
-        "most": float(facts["most"]),
+        "most": _plain(facts["most"]),
     }
 
 
 _SIGNS = ("negative", "zero")
+
+
+def _plain(value: float) -> float:
+    """The nearest float of the amount: Arrow makes 2.5100000000000002 of the DECIMAL 2.51."""
+    return float(f"{value:.15g}")
 
 
 def _value_counts(table: ir.Table, column: str) -> ir.Table:
@@ -162,7 +168,7 @@ def _at_shares(counts: ir.Table, total: int, shares: list[float]) -> list[float]
     found = collect(ranked.filter(ibis.or_(*held)), key=["upto"])
     ends = found["upto"].to_numpy(int)
     values = found["value"].to_numpy(float)
-    return [float(values[np.searchsorted(ends, place)]) for place in places]
+    return [_plain(values[np.searchsorted(ends, place)]) for place in places]
 
 
 def _even_edges(high: float, bins: int) -> list[float]:

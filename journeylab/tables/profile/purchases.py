@@ -51,7 +51,7 @@ def purchases_per_customer(tables: Tables) -> pd.DataFrame:
     days = purchase_days(tables)
     each = days.group_by("customer_id").agg(purchase_days=days.count())
     counts = collect(each.group_by("purchase_days").agg(customers=each.count()))
-    return counts.assign(share=counts["customers"] / max(int(counts["customers"].sum()), 1))
+    return counts.assign(share=_shares(counts["customers"]))
 
 
 def in_bands(
@@ -67,7 +67,7 @@ def in_bands(
     place = np.searchsorted(starts, counts[column].to_numpy(float), side="right") - 1
     sums = counts.groupby(place)[of].sum().astype(int)
     bands = pd.DataFrame({column: [names[at] for at in sums.index], of: sums.to_numpy()})
-    return bands.assign(share=bands[of] / max(int(bands[of].sum()), 1))
+    return bands.assign(share=_shares(bands[of]))
 
 
 def gaps(tables: Tables) -> pd.DataFrame:
@@ -137,10 +137,8 @@ def first_seen(tables: Tables, window_days: int = 30) -> pd.DataFrame:
     place = (counts["day"] - start).dt.days // window_days
     sums = counts.groupby(place)["customers"].sum().reindex(windows, fill_value=0)
     begins = [start + pd.Timedelta(days=window_days * at) for at in windows]
-    total = max(int(sums.sum()), 1)
-    return pd.DataFrame(
-        {"from_day": begins, "customers": sums.to_numpy(int), "share": sums.to_numpy() / total}
-    )
+    share = _shares(sums).to_numpy()
+    return pd.DataFrame({"from_day": begins, "customers": sums.to_numpy(int), "share": share})
 
 
 def key_numbers(tables: Tables) -> dict[str, Interval]:
@@ -247,6 +245,10 @@ def _clustered_mean(table: ir.Table, column: str, unit: str) -> Interval | None:
     margin = _Z * sqrt(squares * customers / (customers - 1)) / float(n)
     mean, margin = settled(mean), settled(margin)
     return Interval(mean, mean - margin, mean + margin, unit)
+
+
+def _shares(counts: pd.Series) -> pd.Series:
+    return (counts / max(int(counts.sum()), 1)).round(4)
 
 
 def _wilson(successes: int, n: int) -> Interval | None:

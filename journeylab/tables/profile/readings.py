@@ -112,21 +112,18 @@ def gaps_title(quantiles: pd.DataFrame) -> str:
     return f"Half of all gaps are {days[0.5]:,} days or shorter, nine in ten at most {days[0.9]:,}"
 
 
-def amounts_title(measures: pd.DataFrame, unit: str) -> str:
+def amounts_title(histogram: Histogram, unit: str) -> str:
     """The finding of the figure of amounts."""
-    row = _amount(measures)
     return (
-        f"Half of the orders are {row['median']:,.2f} {unit} or less, one in a hundred is above "
-        f"{row['p99']:,.2f}"
+        f"Half of the orders are {histogram.median:,.2f} {unit} or less, one in a hundred is above "
+        f"{histogram.p99:,.2f}"
     )
 
 
-def median_amount(measures: pd.DataFrame) -> float:
-    """Median order amount."""
-    return float(_amount(measures)["median"])
-
-
-def _amount(measures: pd.DataFrame) -> pd.Series:
-    rows = measures[(measures["table"] == "orders") & (measures["measure"] == "amount")]
-    row: pd.Series = rows.iloc[0]
-    return row
+def series_title(one: Lateness) -> str:
+    """What the figure of the whole series holds."""
+    first = one.days["day"].iloc[0].date()
+    return (
+        f"{one.days['rows'].sum():,} rows of {one.table.replace('_', ' ')} from {first} to "
+        f"{one.last_day}"
+    )

@@ -140,7 +140,10 @@ def _orders_suffice(facts: _Facts) -> tuple[bool, str]:
     buyers = int(facts.purchases["customers"].sum())
     again = int(facts.purchases.loc[facts.purchases["purchase_days"] > 1, "customers"].sum())
     days = facts.count("orders", "days")
-    what = f"{buyers:,} buyers, {again:,} of them on a second day, over {days:,} days"
+    what = (
+        f"{_several(buyers, 'buyer')}, {again:,} of them on a second day, over "
+        f"{_several(days, 'day')}"
+    )
     short = [
         f"at least {least} {name}"
         for least, value, name in (
@@ -164,7 +167,7 @@ def _stages(facts: _Facts) -> tuple[bool, str]:
 
 def _effect(facts: _Facts) -> tuple[bool, str]:
     if facts.arms.empty:
-        return False, "no arms: neither assignments nor touches with an arm"
+        return False, "no assignments, and no touch has an arm"
     if all(facts.lacks(name) for name in ("outcomes", "orders", "events")):
         return False, "arms, but no outcomes, orders or events to compare them by"
     usable = facts.arms[~facts.arms["table"].isin(facts.bad)]
@@ -175,8 +178,10 @@ def _effect(facts: _Facts) -> tuple[bool, str]:
     tests = int((by_test > 1).sum())
     if not tests:
         return False, f"no experiment with {LEAST_PER_ARM} customers in each of two arms"
-    plural = "s" if tests > 1 else ""
-    return True, f"{tests:,} experiment{plural} with {LEAST_PER_ARM} customers or more in two arms"
+    return (
+        True,
+        f"{_several(tests, 'experiment')} with {LEAST_PER_ARM} customers or more in two arms",
+    )
 
 
 def _refused(intake: pd.DataFrame, most: float) -> dict[str, str]:
@@ -228,7 +233,7 @@ def _unmatched(links: pd.DataFrame) -> list[str]:
         tables = rows["table"].nunique() - 1
         also = f", as do rows of {tables} other table{'s' if tables > 1 else ''}" if tables else ""
         found.append(
-            f"{worst['share']:.0%} of the rows of {worst['table']} name a {worst['column']} that "
+            f"{worst['share']:.0%} of the rows of {worst['table']} name {_a(worst['column'])} that "
             f"{other} does not list{also}"
         )
     return found
@@ -249,22 +254,32 @@ def _text(
     mend: Sequence[str],
 ) -> str:
     read, accepted = int(intake["read"].sum()), int(intake["accepted"].sum())
-    kept = f"All {read:,} rows were accepted" if accepted == read else (
-        f"{accepted:,} of {read:,} rows were accepted"
-    )  # fmt: skip
-    unable = [f"{name} ({why})" for name, yes, why in answers if not yes]
+    kept = f"{'All ' if accepted == read else f'{accepted:,} of '}{read:,} rows were accepted."
+    unable: dict[str, list[str]] = {}
+    for name, yes, why in answers:
+        if not yes:
+            unable.setdefault("until mended" if why in mend else why, []).append(name)
+    not_for = [f"{_listed(names)} ({why})" for why, names in unable.items()]
     end = last_complete_day(found)
-    if able:
-        until = f", with {end} as the last day" if end else ""
-        head = f"Fit to model: yes, for {_listed(able)}{until}."
-    else:
-        head = "Fit to model: no, for none of the questions."
-    tail = f"{kept}; not for {_listed(unable, 'or')}." if unable else f"{kept}."
-    more = f" Mend first: {'; '.join(mend[:3])}." if mend else ""
-    return f"{head} {tail}{more}"
+    until = f", with {end} as the last day" if end else ""
+    parts = [
+        f"Fit to model: yes, for {_listed(able)}{until}." if able else "Fit to model: no.",
+        kept,
+        f"Not for {'; nor for '.join(not_for)}." if not_for else "",
+        f"Mend first: {'; '.join(mend[:3])}." if mend else "",
+    ]
+    return " ".join(filter(None, parts))
 
 
-def _listed(names: Sequence[str], last: str = "and") -> str:
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
     if len(names) < 2:
         return "".join(names)
-    return f"{', '.join(names[:-1])} {last} {names[-1]}"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
