@@ -196,7 +196,7 @@ def test_no_purchase_without_censoring_is_the_plain_share():
     frame = stacked(9)
     share = churn.no_purchase(frame, [30, 60])[60]
     assert share.value == pytest.approx((frame["duration"] > 60).mean(), abs=1e-12)
-    assert share.unit == "share"
+    assert share.unit == "share within 60 days"
 
 
 def test_nobody_and_everybody_get_the_exact_interval():

@@ -163,7 +163,7 @@ def no_purchase(
     customers = rows["customer_id"].nunique()
     shares = read[["survival", "ci_low", "ci_high"]].to_numpy(float).tolist()
     return {
-        horizon: _share(value, low, high, customers, level)
+        horizon: _share(value, low, high, customers, level, f"share within {horizon} days")
         for horizon, (value, low, high) in zip(horizons, shares, strict=True)
     }
 
@@ -214,10 +214,12 @@ def waiting_curve(rows: pd.DataFrame, level: float) -> pd.DataFrame:
     return clustered_kaplan_meier(rows["duration"], rows["event"], rows["customer_id"], level)
 
 
-def _share(value: float, low: float, high: float, customers: int, level: float) -> Estimate:
+def _share(
+    value: float, low: float, high: float, customers: int, level: float, unit: str
+) -> Estimate:
     """A share with its interval; at 0 and 1 the exact binomial one instead of no width."""
     if value == 0:
         high = 1 - ((1 - level) / 2) ** (1 / customers)
     if value == 1:
         low = ((1 - level) / 2) ** (1 / customers)
-    return Estimate(value, low, high, "share", level)
+    return Estimate(value, low, high, unit, level)

@@ -225,7 +225,7 @@ def _expected(y: np.ndarray) -> np.ndarray:
             level[at] = np.median(recent)
     # growth that has ended must not be carried on: nothing above what was lately reached
     reached = np.fmax(middle, np.fmax(weekly[0], weekly[1]))
-    expected: np.ndarray = middle * level
+    expected: np.ndarray = np.fmin(middle * level, reached)
     expected[~enough] = np.nan
     return expected
 
