@@ -197,6 +197,16 @@ def test_key_numbers_equal_a_plain_computation():
     assert found["repeat_share"].value == pytest.approx((counts > 1).mean())
     gaps = pd.to_datetime(days["day"]).groupby(days["who"]).diff().dropna().dt.days
     assert found["median_gap_days"].value == np.quantile(gaps, 0.5, method="inverted_cdf")
+    middle = found["median_gap_days"].value
+    by_customer = gaps.groupby(days["who"])
+    share = (gaps <= middle).mean()
+    off = by_customer.apply(lambda own: (own <= middle).sum() - share * len(own))
+    error = np.sqrt((off**2).sum() * len(off) / (len(off) - 1)) / len(gaps)
+    ends = np.quantile(
+        gaps, [0.5 - 1.959964 * error, 0.5 + 1.959964 * error], method="inverted_cdf"
+    )
+    assert tuple(found["median_gap_days"][1:3]) == tuple(ends)
+    assert ends[0] < middle < ends[1]
     mean = frame["amount"].mean()
     residual = (frame["amount"] - mean).groupby(frame["who"]).sum()
     groups = len(residual)
@@ -308,12 +318,27 @@ def test_closing_days_are_passed_over():
     assert found.incomplete_days == 2
 
 
-def test_growth_that_has_ended_is_no_loss():
-    rows = np.concatenate([np.round(100 * 1.09 ** (np.arange(150) / 7)), np.full(14, 690.0)])
-    assert judged(rows.astype(int)).incomplete_days == 0
+def growing(weekly):
+    return np.round(100 * weekly ** (np.arange(150) / 7)).astype(int)
 
 
-@pytest.mark.parametrize("rows", [[3] * 40, [1] * 300, [5]])
+@pytest.mark.parametrize("weekly", [1.09, 1.25])
+def test_growth_that_has_ended_is_no_loss(weekly):
+    rows = growing(weekly)
+    assert judged(np.append(rows, [rows[-1]] * 14)).incomplete_days == 0
+
+
+@pytest.mark.parametrize("weekly", [0.9, 1.09])
+def test_a_trend_does_not_hide_a_loss(weekly):
+    rows = growing(weekly) * 40
+    assert judged(rows).incomplete_days == 0
+    rows[-1] = rows[-1] * 0.6
+    found = judged(rows)
+    assert found.incomplete_days == 1
+    assert found.days["expected"].iloc[-1] == pytest.approx(growing(weekly)[-1] * 40, rel=0.12)
+
+
+@pytest.mark.parametrize("rows", [[3] * 40, [1] * 300, [6] * 300, [5]])
 def test_where_nothing_can_be_told_that_is_said(rows):
     found = judged(np.array(rows))
     assert found.method == "none"
@@ -345,6 +370,16 @@ def test_lags_are_counted_from_a_column_of_arrivals():
     assert one.incomplete_days == 3
     summary = profile.lateness_summary({"orders": one}).iloc[0]
     assert (summary["lag_95"], summary["lag_99"], summary["lag_most"]) == (1, 3, 9)
+
+
+def test_quick_rows_of_the_last_days_do_not_hide_a_long_lag():
+    """Six in a hundred come after twenty days; of the last twenty days none has come yet."""
+    rows, at = arrivals([0] * 94 + [20] * 6)
+    kept = [n for n, moment in enumerate(at) if moment <= datetime(2024, 2, 29, 12)]
+    table = order_table([rows[n] for n in kept], loaded_at=pa.array([at[n] for n in kept], INSTANT))
+    one = profile.lateness(opened(orders=table), "loaded_at")["orders"]
+    assert one.lags.set_index("share")["lag_days"][0.95] == 20
+    assert one.last_complete_day == date(2024, 2, 9)
 
 
 def test_arrivals_as_text_are_read_in_the_business_zone():

@@ -516,3 +516,25 @@ def test_equal_bytes_have_equal_fingerprints_and_one_byte_changes_it(tmp_path):
     assert fingerprint(first) == fingerprint(second)
     write(second, "1,a,2024-01-05,1.01,x")
     assert fingerprint(first) != fingerprint(second)
+
+
+@pytest.mark.parametrize("rows", [["a", "b"], ["a", "a"], ["a", None]])
+def test_a_large_parquet_file_is_left_where_it_is_and_reads_the_same(tmp_path, monkeypatch, rows):
+    typed = pa.table(
+        {
+            "order_id": rows,
+            "customer_id": [7.0, 8.0],
+            "ordered_at": pa.array([1_704_449_472, 1_704_449_473], pa.int64()),
+            "amount": [1.5, -2.0],
+            "note": ["x", "y"],
+        }
+    )
+    pq.write_table(typed, tmp_path / "orders.parquet")
+    staged, report = open_and_check(tmp_path)
+    expected = collect(staged.orders)
+    monkeypatch.setattr("journeylab.tables.intake._LAZY_BYTES", 0)
+    lazy, lazy_report = open_and_check(tmp_path)
+    assert lazy_report.to_json() == report.to_json()
+    pd.testing.assert_frame_equal(collect(lazy.orders), expected)
+    copied = {"orders", "staging_orders"} & set(lazy.orders.get_backend().list_tables())
+    assert bool(copied) == bool(report.to_json()["orders"]["quarantined"])
