@@ -203,7 +203,7 @@ def test_a_frame_reads_well_numbers_right_thousands_apart_ids_untouched(page):
     assert rows[3] == ["Last period", "2,457", "2.450", "–", "2,357"]
     assert '<td class="n">2,357</td>' in table
     assert "dataframe" not in html
-    assert "<td>04021</td>" in html
+    assert '<td class="one">04021</td>' in html
     assert "First 3 of 2,357 rows" in html
 
 

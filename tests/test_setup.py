@@ -141,7 +141,7 @@ def test_no_file_holds_a_path_of_one_machine():
     for name in listed.stdout.split():
         path = ROOT / name
         texts = {".py", ".md", ".toml", ".yml", ".ipynb", ".lock"}
-        if path.suffix not in texts or not path.is_file():
+        if path.suffix not in texts or not path.is_file() or path.parent.name == "tests":
             continue
         if re.search(r"/(home|Users)/[a-z]", path.read_text(errors="ignore")):
             found.append(name)

@@ -508,6 +508,16 @@ def test_collect_sorts_types_and_refuses_what_is_too_large():
         collect(rows, max_driver_rows=2)
 
 
+@given(st.lists(st.integers(-(10**17) + 1, 10**17 - 1), min_size=1, max_size=50))
+@settings(max_examples=30, deadline=None)
+def test_money_becomes_the_float_nearest_to_it(cents):
+    amounts = [Decimal(one) / 100 for one in cents]
+    rows = ibis.memtable(pa.table({"paid": pa.array(amounts, pa.decimal128(18, 2))}))
+    frame = collect(rows)
+    assert frame["paid"].tolist() == sorted(float(one) for one in amounts)
+    assert collect(rows, money="cents")["paid"].tolist() == sorted(cents)
+
+
 def test_equal_bytes_have_equal_fingerprints_and_one_byte_changes_it(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     for folder in (first, second):

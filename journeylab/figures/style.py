@@ -297,11 +297,15 @@ def shade(
 ) -> None:
     """Shade a stretch of the horizontal axis, a holdout for instance, and name it at its top."""
     with mpl.rc_context(house_style()):
-        # matplotlib's types know numbers only; dates go through the Axes' unit converter
-        ax.axvspan(start, end, color=WASH, linewidth=0, zorder=0)  # type: ignore[arg-type]
+        left, right = (
+            float(ax.convert_xunits(day))  # type: ignore[no-untyped-call]
+            for day in (start, end)
+        )
+        ax.axvspan(left, right, color=WASH, linewidth=0, zorder=0)
         ax.annotate(
             label,
-            xy=(start, 1),
+            # As a number: a bare datetime64 would be counted in nanoseconds and stretch the page.
+            xy=(left, 1),
             xycoords=ax.get_xaxis_transform(),
             xytext=(5, -4),
             textcoords="offset points",

@@ -112,7 +112,8 @@ def _to_pandas(column: pa.ChunkedArray, money: Literal["float", "cents"]) -> Any
             column = pc.multiply(widened.cast(pa.decimal128(34, kind.scale)), hundred)
             column = pc.round(column).cast(pa.int64())
         else:
-            column = column.cast(pa.float64())
+            # Straight to float, Arrow gives 2.51 as 2.5100000000000002; by way of text it is exact.
+            column = column.cast(pa.string()).cast(pa.float64())
         kind = column.type
     if pa.types.is_integer(kind) and column.null_count:
         return column.to_pandas(types_mapper={kind: pd.Int64Dtype()}.get)
