@@ -305,7 +305,7 @@ REASONS: dict[str, str] = {
     "time_out_of_range": "a date before 1900 or after 2199",
     "unreadable_number": "not a number",
     "not_finite": "NaN or infinite",
-    "money_out_of_range": "an amount that does not fit DECIMAL(18, 2)",
+    "money_out_of_range": "an amount that does not fit DECIMAL(18, 2), or a fraction of a cent",
     "unreadable_choice": "not one of the values the contract allows",
     "unreadable_boolean": "neither yes nor no",
     "out_of_bounds": "outside the bounds the contract sets",
@@ -351,7 +351,8 @@ A source is a folder of CSV, CSV.GZ, Parquet or Excel files named after the tabl
 orders file, a `.duckdb` file, or a database. Bold columns are required. Bring only the tables you
 have: one `orders` table is enough for value and churn. Any further column is kept as an attribute.
 
-Ids are text, to the last digit and leading zero. Money is DECIMAL(18, 2). Timestamps become UTC; a
+Ids are text, to the last digit and leading zero. Money is DECIMAL(18, 2), rounded half up where a
+source has more decimals. Timestamps become UTC; a
 `business_date` is taken once from the table's main timestamp in one `business_tz`. A folder may
 hold a `tables.toml` that maps its own names:
 

@@ -105,7 +105,8 @@ def test_business_date_is_the_day_in_the_business_zone(tmp_path):
         ("1,a,2024-02-30,1.00,x", "unreadable_time"),
         ("1,a,epoch,1.00,x", "unreadable_time"),
         ("1,a,12345,1.00,x", "unreadable_time"),
-        ("1,a,infinity,1.00,x", "time_out_of_range"),
+        ("1,a,infinity,1.00,x", "unreadable_time"),
+        ("1,a,1024-01-05,1.00,x", "time_out_of_range"),
         ("1,a,2024-01-05,abc,x", "unreadable_number"),
         ("1,a,2024-01-05,1_000,x", "unreadable_number"),
         ("1,a,2024-01-05,inf,x", "not_finite"),
@@ -272,6 +273,178 @@ def test_rows_stay_in_file_order_on_several_threads(tmp_path):
     assert report.quarantine["raw"].tolist() == [lines[150_000], lines[299_998]]
 
 
+def counts_of(folder: Path, content: str | bytes, name: str = "orders.csv") -> dict[str, int]:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    counts = check(path).to_json()["orders"]
+    assert counts["read"] == counts["accepted"] + counts["quarantined"]
+    return counts["reasons"]
+
+
+BARE = "order_id,customer_id,ordered_at,amount"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        # the engine drops an empty field too many, and reads a blank beside a quoted field kindly
+        (f"{BARE}\n1,a,2024-01-01,5,\n2,b,2024-01-01,6\n", {"too_many_columns": 1}),
+        (f'{BARE},note\n1,a,2024-01-01,5, "x, y"\n2,b,2024-01-01,6,z\n', {"too_many_columns": 1}),
+        (f"\n\n{BARE}\n1,a,2024-01-01,5\n2,b,bad,5\n", {"unreadable_time": 1}),
+        (f"{BARE}\r1,a,2024-01-01,5\r2,b,bad,5\r", {"unreadable_time": 1}),
+        (f"{BARE},rowid\n1,a,2024-01-01,5,2\n2,b,bad,6,0\n", {"unreadable_time": 1}),
+        (f"{BARE},_place,_refuse,_reason\n1,a,2024-01-01,5,x,y,z\n", {}),
+        (f"{BARE},Business_Date\n1,a,2024-01-01,5,x\n", {}),
+        (f"{BARE}\n1,1.23457E+22,2024-01-01,5\n", {"inexact_id": 1}),
+        (f"{BARE}\n", {}),
+    ],
+)
+def test_shapes_of_text_that_were_once_misread(tmp_path, content, found):
+    assert counts_of(tmp_path, content) == found
+
+
+def test_unreadable_bytes_are_found_in_a_file_that_is_recoded(tmp_path):
+    body = f"{BARE}\n1,a,2024-01-01,5\n".encode() + b"2,b\xff,2024-01-01,5\n"
+    assert counts_of(tmp_path, gzip.compress(body), "orders.csv.gz") == {"bad_encoding": 1}
+
+
+@pytest.mark.parametrize(
+    ("written", "utc"),
+    [
+        ("2024-01-01T10:00:00Z ", "2024-01-01 10:00"),
+        ("2024-1-1 9:00:00+00", "2024-01-01 09:00"),
+        ("1700000000.5", "2023-11-14 22:13:20.5"),
+        ("2024-01-01 10:00:00 UTC", None),
+        ("202401011200", None),
+        ("EPOCH", None),
+    ],
+)
+def test_an_offset_is_never_dropped_and_a_doubtful_time_never_guessed(tmp_path, written, utc):
+    path = tmp_path / "orders.csv"
+    path.write_text(f"{BARE}\n1,a,{written},5\n")
+    tables, report = open_and_check(path, business_tz="Asia/Shanghai")
+    if utc is None:
+        assert report.to_json()["orders"]["reasons"] == {"unreadable_time": 1}
+    else:
+        assert collect(tables.orders).loc[0, "ordered_at"] == pd.Timestamp(utc)
+
+
+@pytest.mark.parametrize(
+    ("cents", "amount"),
+    [("900719925474099301", "9007199254740993.01"), ("-5", "-0.05"), ("1.5", None)],
+)
+def test_cents_never_pass_through_a_float(tmp_path, cents, amount):
+    (tmp_path / "orders.csv").write_text(f"{BARE}\n1,a,2024-01-01,{cents}\n")
+    (tmp_path / "tables.toml").write_text('[orders]\nunit = "cents"')
+    tables, report = open_and_check(tmp_path)
+    if amount is None:
+        assert report.to_json()["orders"]["reasons"] == {"money_out_of_range": 1}
+    else:
+        assert tables.orders.amount.sum().to_pyarrow().as_py() == Decimal(amount)
+
+
+def test_signs_of_a_pattern_in_a_file_name_read_that_file(tmp_path):
+    (tmp_path / "o[1].csv").write_text(f"{BARE}\n1,a,2024-01-01,5\n")
+    (tmp_path / "o1.csv").write_text(f"{BARE}\n9,a,2024-01-01,5\n")
+    assert collect(open_tables(tmp_path / "o[1].csv").orders)["order_id"].tolist() == ["1"]
+
+
+def test_an_attribute_in_two_types_is_kept_as_text(tmp_path):
+    parts = tmp_path / "orders"
+    parts.mkdir()
+    row = {"order_id": ["1"], "customer_id": ["a"], "ordered_at": ["2024-01-01"], "amount": [1.0]}
+    pq.write_table(pa.table({**row, "x": [7]}), parts / "a.parquet")
+    pq.write_table(pa.table({**row, "order_id": ["2"], "X": [7.6]}), parts / "b.parquet")
+    (parts / "c.csv").write_text(f"{BARE},x\n3,c,2024-01-01,5,Q\n")
+    assert collect(open_tables(tmp_path).orders)["x"].tolist() == ["7", "7.6", "Q"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({"customer_id": [float("nan"), 1e300]}, {"inexact_id": 2}),
+        ({"ordered_at": [1e300, float("nan")]}, {"unreadable_time": 2}),
+        ({"customer_id": [{"a": 1}, {"a": 2}]}, "customer_id .* must be id"),
+        ({"ordered_at": [True, False]}, "ordered_at .* must be timestamp"),
+    ],
+)
+def test_typed_columns_are_refused_by_row_or_by_name_and_never_crash(tmp_path, columns, found):
+    row = {"order_id": ["1", "2"], "customer_id": ["a", "b"], "ordered_at": ["2024-01-01"] * 2}
+    pq.write_table(pa.table({**row, "amount": [1.0, 2.0], **columns}), tmp_path / "orders.parquet")
+    if isinstance(found, dict):
+        assert check(tmp_path).to_json()["orders"]["reasons"] == found
+        return
+    with pytest.raises(ContractError, match=found):
+        check(tmp_path)
+
+
+def test_an_excel_sheet_keeps_its_rows_its_columns_and_its_doubts(tmp_path):
+    from openpyxl import Workbook
+
+    book = Workbook()
+    sheet = book.active
+    sheet.append(["order_id", "customer_id", "ordered_at", "amount"])
+    sheet.append(["1", 12345678901234567890, "2024-01-01", 5])
+    sheet.append([])
+    sheet.append(["2", "b", "bad", 5])
+    book.save(tmp_path / "orders.xlsx")
+    refused = check(tmp_path).quarantine
+    assert refused[["line", "reason"]].values.tolist() == [
+        [2, "inexact_id"],
+        [4, "unreadable_time"],
+    ]
+    sheet["F4"] = "stray"
+    book.save(tmp_path / "orders.xlsx")
+    with pytest.raises(ContractError, match="row 4 holds a value in column 6"):
+        check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("orders.csv.gz", gzip.compress(b"x" * 1000)[:-9], "cannot be read to its end"),
+        ("orders.parquet", b"junk", "cannot be read as Parquet"),
+        ("orders.xlsx", b"junk", "cannot be read as an Excel file"),
+        ("shop.duckdb", b"junk" * 2000, "cannot be opened as a DuckDB file"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ContractError, match=f"{name} {message}"):
+        check(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("settings_text", "message"),
+    [
+        ('[orders.columns]\namount = "#row"', "only order_id and touch_id can"),
+        ('[orders.columns]\ncosts = "x"', "did you mean 'cost'"),
+        ('business_tz = "Asia"', "no time zone 'Asia'"),
+        ('[orders]\nencoding = "hex"', "no encoding called 'hex'"),
+        ('[orders]\nencoding = "utf-16"', "cannot be read as utf-16"),
+        ('[orders]\ntime_format = "%Q"', "format specifier"),
+        ('[customers]\ntable = "x"', "here name a file"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused(tmp_path, settings_text, message):
+    write(tmp_path, "1,a,2024-01-05,1.00,x")
+    (tmp_path / "tables.toml").write_text(settings_text)
+    with pytest.raises(ContractError, match=message):
+        check(tmp_path)
+
+
+def test_a_person_in_two_arms_after_merging_is_counted_and_kept(tmp_path):
+    (tmp_path / "assignments.csv").write_text(
+        "experiment_id,customer_id,variant\ne,a,T\ne,b,C\ne,c,C\n"
+    )
+    (tmp_path / "identities.csv").write_text(
+        "customer_id,id_type,id_value\na,phone,1\nb,Phone ,1\n"
+    )
+    tables, report = open_and_check(tmp_path)
+    assert report.merges.repeated == {"assignments": 1}
+    assert tables.assignments.count().execute() == 3
+
+
 # --- the law ------------------------------------------------------------------------------------
 
 GOOD = "good"
@@ -318,6 +491,38 @@ def test_rows_read_are_rows_accepted_plus_rows_quarantined(tmp_path, rows, line_
     for repeated in ("exact_duplicate", "conflicting_key"):
         expected[repeated] = max(0, expected[repeated] - 1)
     assert counts["reasons"] == {kind: n for kind, n in expected.items() if n}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([",", ",", '"', '""', "\n", "\r\n", " ", "a", "b,c", '"d,e"', "\\"]),
+        max_size=14,
+    )
+)
+def test_where_the_engine_is_trusted_it_reads_what_the_record_reader_reads(pieces):
+    from tempfile import TemporaryDirectory
+
+    import duckdb
+
+    from journeylab.tables import text as texts
+    from journeylab.tables.files import _read_csv
+
+    with TemporaryDirectory() as name:
+        path = Path(name) / "x.csv"
+        path.write_text("h1,h2\n" + "".join(pieces), newline="")
+        text = texts.open_text(path, Path(name))
+        if (counted := texts.count_records(text)) is None:
+            return
+        try:
+            rows = _read_csv(connect_duckdb([Path(name)]), text).to_pyarrow().to_pylist()
+        except duckdb.Error:
+            return
+        if len(rows) != counted:
+            return
+        engine = [[value or None for value in row.values()] for row in rows]
+        own = [[v or None for v in r.fields or ["refused"]] for r in texts.records(text)]
+        assert engine == own
 
 
 # --- databases and typed sources ------------------------------------------------------------------

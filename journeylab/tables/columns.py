@@ -6,6 +6,7 @@ with a reason; nothing is guessed, rounded into shape or silently turned into nu
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import ibis
@@ -13,6 +14,7 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
 from journeylab.contract import Column
+from journeylab.errors import ContractError
 
 MONEY = dt.Decimal(18, 2)
 _LARGEST_EXACT = 2**53
@@ -21,6 +23,9 @@ _TRUE = ("true", "t", "yes", "y", "1", "是")
 _FALSE = ("false", "f", "no", "n", "0", "否")
 _DATE_FORMS = ["%Y年%m月%d日", "%Y年%m月%d日 %H:%M", "%Y年%m月%d日 %H:%M:%S", "%Y.%m.%d"]
 _OFFSET = r":\d\d(\.\d+)? ?([+-]\d\d(:?\d\d)?|Z)$"
+_DAY = r"^\d{4}-\d{1,2}-\d{1,2}"
+_NAIVE = _DAY + r"([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,10 @@ _localise = engine_function("timezone", "string", "timestamp", result="timestamp
 _wall_clock = engine_function("timezone", "string", "timestamp('UTC')", result="timestamp")
 _spark_to_utc = engine_function("to_utc_timestamp", "timestamp", "string", result="timestamp")
 _spark_from_utc = engine_function("from_utc_timestamp", "timestamp", "string", result="timestamp")
+_spark_micros = engine_function("timestamp_micros", "int64", result="timestamp")
+_try_strptime_zoned = engine_function(
+    "try_strptime", "string", "array<string>", result="timestamp('UTC')"
+)
 _try_strptime = engine_function("try_strptime", "string", "array<string>", result="timestamp")
 
 
@@ -101,19 +110,43 @@ DTYPES: dict[str, dt.DataType] = {
 }
 
 
-def given(raw: ir.Value, column: Column) -> ir.Value:
-    """What the source says, with its ways of writing "nothing" made null."""
-    if not raw.type().is_string():
+def given(raw: ir.Value, column: Column, where: str = "") -> ir.Value:
+    """What the source says, with its ways of writing "nothing" made null.
+
+    Raises:
+        ContractError: The source's column is of a type that cannot be what the contract asks for.
+    """
+    kind = raw.type()
+    if not _readable(kind, column.type):
+        raise ContractError(
+            f"{where}: {column.name} ({column.meaning}) must be {column.type}; the source has "
+            f"{kind} there"
+        )
+    if not kind.is_string():
         return raw
-    # Stripping every field would cost more than reading the file: two comparisons find those with
-    # blanks. Numbers and times may keep blanks behind them, which casts allow.
+    # Stripping every field would cost more than reading the file: comparisons find those with
+    # blanks at an end. Text may keep blanks behind it.
     blank = raw < "!"
-    if column.type in ("id", "choice", "boolean"):
-        blank = blank | raw.endswith(" ")
+    if column.type != "text":
+        blank = blank | raw.endswith(" ") | raw.endswith("\t")
     stripped = ibis.ifelse(blank, raw.strip(), raw)
     if column.type == "text":
         return stripped.nullif("")
     return ibis.ifelse(stripped.isin(_EMPTY), ibis.null().cast("string"), stripped)
+
+
+def _readable(kind: dt.DataType, wanted: str) -> bool:
+    """Whether a source's type can hold what a contract column asks for."""
+    if kind.is_string() or kind.is_null():
+        return True
+    if wanted in ("id", "text", "choice"):
+        return bool(kind.is_numeric() or kind.is_uuid() or kind.is_boolean())
+    if wanted in ("timestamp", "date"):
+        known = kind.is_timestamp() or kind.is_date() or kind.is_numeric()
+        return bool(known and not kind.is_boolean())
+    if wanted == "boolean":
+        return bool(kind.is_boolean() or kind.is_integer())
+    return bool(kind.is_numeric() and not kind.is_boolean())
 
 
 def read(said: ir.Value, column: Column, reading: Reading) -> ir.Value:
@@ -186,13 +219,21 @@ def _unreadable(said: ir.Value, kind: str, name: str) -> ir.Value | str:
 def _read_id(said: ir.Value, column: Column, reading: Reading) -> ir.Value:
     kind = said.type()
     if kind.is_floating():
-        exact = (said == said.floor()) & (said.abs() < _LARGEST_EXACT)
-        return ibis.ifelse(exact, said, ibis.null().cast(kind)).cast("int64").cast("string")
+        return _whole(said).cast("string")
     if kind.is_decimal() and kind.scale:
-        whole = dt.Decimal(kind.precision, 0)
-        digits = said.floor().cast(whole).cast("string")
-        return ibis.ifelse(said == said.floor(), digits, ibis.null().cast("string"))
+        digits = said.cast(dt.Decimal(kind.precision, 0)).cast("string")
+        return ibis.ifelse(said % 1 == 0, digits, ibis.null().cast("string"))
+    if kind.is_string() and column.required:
+        # Spreadsheets write long ids as 1.23457E+22: the digits behind are gone.
+        spoilt = ibis.ifelse(said.contains("E+"), said.re_search(r"^\d(\.\d+)?E\+\d\d+$"), False)
+        return ibis.ifelse(spoilt, ibis.null().cast("string"), said)
     return said.cast("string")
+
+
+def _whole(said: ir.NumericValue) -> ir.IntegerValue:
+    """Whole numbers that a double holds to the last digit; null for all others."""
+    exact = (said % 1 == 0) & (said.abs() < _LARGEST_EXACT)
+    return ibis.ifelse(exact, said, ibis.null().cast(said.type())).try_cast("int64")
 
 
 def _read_text(said: ir.Value, column: Column, reading: Reading) -> ir.Value:
@@ -209,28 +250,32 @@ def _read_money(said: ir.Value, column: Column, reading: Reading) -> ir.Value:
         # The engine reads 1_000 as a number; a shop's export never means that.
         said = ibis.ifelse(said.contains("_"), ibis.null().cast("string"), said)
     if reading.cents:
-        said = said.try_cast(dt.Decimal(38, 4)) / 100
+        # Dividing by 100 would go through a double.
+        wide = said.try_cast(dt.Decimal(22, 4))
+        whole = ibis.ifelse(wide % 1 == 0, wide, ibis.null().cast(dt.Decimal(22, 4)))
+        hundredth = ibis.literal(Decimal("0.01"), dt.Decimal(20, 2))
+        said = whole.cast(dt.Decimal(20, 2)) * hundredth
     return said.try_cast(MONEY)
 
 
 def _read_number(said: ir.Value, column: Column, reading: Reading) -> ir.Value:
     if said.type().is_string():
-        said = ibis.ifelse(said.contains("_"), ibis.null().cast("string"), said)
-        return said.try_cast("float64")
-    return said.cast("float64")
+        plain = ~said.contains("_")
+        if reading.engine != "duckdb":
+            plain = said.re_search(_NUMBER)
+        said = ibis.ifelse(plain, said, ibis.null().cast("string"))
+    return said.try_cast("float64")
 
 
 def _read_integer(said: ir.Value, column: Column, reading: Reading) -> ir.Value:
     kind = said.type()
     if kind.is_string():
         # The engine rounds 3.7 and reads 0x1F: only plain digits are an integer here.
-        plain = said.re_search(r"^[+-]?\d{1,18}(\.0*)?$")
-        digits = said.split(".")[0]
-        return ibis.ifelse(plain, digits, ibis.null().cast("string")).try_cast("int64")
+        digits = said.re_extract(r"^([+-]?\d{1,18})(\.0*)?$", 1)
+        return digits.nullif("").try_cast("int64")
     if kind.is_floating() or kind.is_decimal():
-        whole = (said == said.floor()) & (said.abs() < _LARGEST_EXACT)
-        return ibis.ifelse(whole, said, ibis.null().cast(kind)).cast("int64")
-    return said.cast("int64")
+        return _whole(said)
+    return said.try_cast("int64")
 
 
 def _read_boolean(said: ir.Value, column: Column, reading: Reading) -> ir.Value:
@@ -252,45 +297,70 @@ def _read_date(said: ir.Value, column: Column, reading: Reading) -> ir.Value:
 def _read_timestamp(said: ir.Value, column: Column, reading: Reading) -> ir.Value:
     """UTC time of a value of any type; null where it cannot be read without guessing."""
     kind = said.type()
+    on_duckdb = reading.engine == "duckdb"
     if kind.is_timestamp():
-        if kind.timezone is not None:
-            return said.cast(dt.Timestamp(timezone="UTC")).cast("timestamp")
-        return to_utc(said.cast("timestamp"), reading)
+        if kind.timezone is None:
+            return to_utc(said.cast("timestamp"), reading)
+        # On Spark sessions are checked to be in UTC; elsewhere the zone must not matter.
+        return _wall_clock("UTC", said) if on_duckdb else said.cast("timestamp")
     if kind.is_date():
         return to_utc(said.cast("timestamp"), reading)
     if kind.is_numeric():
-        return _from_epoch(said.cast(dt.Decimal(38, 0)).cast("string"))
+        whole = said if kind.is_integer() else _whole(said)
+        return _from_epoch(whole.cast("string"), reading)
+    if not on_duckdb:
+        return _read_text_time_anywhere(said, reading)
     if reading.time_format:
+        if "%z" in reading.time_format:
+            return _wall_clock("UTC", _try_strptime_zoned(said, [reading.time_format]))
         return to_utc(_try_strptime(said, [reading.time_format]), reading)
+    # A plain cast would drop the offset and keep the wall clock: what has a sign or letters behind
+    # the hour is cast with a zone, and only where that is an offset or Z.
+    nothing = ibis.null().cast("string")
+    has_more = said.re_search(r":.*[+\-A-Za-z]")
+    zoned = ibis.ifelse(said.re_search(_OFFSET), said, nothing)
+    instant = _wall_clock("UTC", zoned.try_cast(dt.Timestamp(timezone="UTC")))
     iso = to_utc(said.try_cast("timestamp"), reading)
-    if reading.engine != "duckdb":
-        return iso
-    # A plain cast would drop the offset and keep the wall clock: those rows are cast with a zone.
-    long = (said.length() > 19) | said.endswith("Z")
-    has_offset = ibis.ifelse(long, said.re_search(_OFFSET), False)
-    zoned = _wall_clock("UTC", said.try_cast(dt.Timestamp(timezone="UTC")))
+    # The engine takes words such as epoch and infinity for times.
+    begins_with_digit = (said >= "0") & (said < ":")
     return ibis.cases(
-        (has_offset, zoned),
-        (said == "epoch", ibis.null().cast("timestamp")),
+        (has_more, instant),
+        (~begins_with_digit, ibis.null().cast("timestamp")),
         else_=ibis.coalesce(iso, _other_forms(said, reading)),
+    )
+
+
+def _read_text_time_anywhere(said: ir.StringValue, reading: Reading) -> ir.TimestampValue:
+    """Text times on an engine other than DuckDB: ISO 8601 and epochs, nothing else."""
+    nothing = ibis.null().cast("string")
+    naive = ibis.ifelse(said.re_search(_NAIVE), said, nothing)
+    zoned = ibis.ifelse(said.re_search(_DAY + "[ T].*" + _OFFSET), said, nothing)
+    number = ibis.ifelse(said.re_search(r"^\d{9,19}$"), said, nothing)
+    return ibis.coalesce(
+        to_utc(naive.try_cast("timestamp"), reading),
+        zoned.try_cast("timestamp"),
+        _from_epoch(number, reading),
     )
 
 
 def _other_forms(said: ir.StringValue, reading: Reading) -> ir.TimestampValue:
     digits = said.re_search(r"^\d+(\.\d+)?$")
-    compact = said.length().isin((8, 14))
+    compact = said.length().isin((8, 14)) & ~said.contains(".")
     # strptime would take 31.12.24 for the year 31.
     forms = ibis.ifelse(said.re_search(r"^\d{4}"), said, ibis.null().cast("string"))
     written = to_utc(_try_strptime(forms, ["%Y%m%d", "%Y%m%d%H%M%S", *_DATE_FORMS]), reading)
-    return ibis.ifelse(digits & ~compact, _from_epoch(said), written)
+    # Twelve digits are milliseconds before 2001 or a date with hour and minute: not for us to say.
+    unsure = (said.length() == 12) & said.re_search(r"^(19|2[01])\d{2}(0[1-9]|1[0-2])[0-3]\d")
+    epoch = ibis.ifelse(unsure, ibis.null().cast("timestamp"), _from_epoch(said, reading))
+    return ibis.ifelse(digits & ~compact, epoch, written)
 
 
-def _from_epoch(digits: ir.StringValue) -> ir.TimestampValue:
+def _from_epoch(digits: ir.StringValue, reading: Reading) -> ir.TimestampValue:
     """Seconds, milli-, micro- or nanoseconds since 1970, told apart by how many digits they have.
 
     Nine to ten digits in seconds are the years 1973 to 2286; each further unit adds three digits.
     """
-    whole = digits.split(".")[0]
+    whole = digits.re_extract(r"^(\d+)", 1)
     long = whole.length()
     scale = ibis.cases(
         (long.isin((9, 10)), 1_000_000),
@@ -301,8 +371,12 @@ def _from_epoch(digits: ir.StringValue) -> ir.TimestampValue:
     )
     exact = digits.try_cast(dt.Decimal(28, 6)) * scale.cast(dt.Decimal(8, 0))
     # Nanoseconds are cut to the microseconds that a timestamp holds.
-    cut = whole.try_cast("int64") // 1_000
+    cut = (whole.try_cast("int64") / 1_000).floor().cast("int64")
+    if reading.engine == "duckdb":
+        cut = whole.try_cast("int64") // 1_000
     micros = ibis.ifelse(scale == 0, cut, exact.cast("int64"))
+    if reading.engine == "pyspark":
+        return _spark_micros(micros)
     return ibis.timestamp("1970-01-01") + micros.as_interval("us")
 
 

@@ -1,7 +1,7 @@
 """One person, one customer: merging the names under which the same person is known."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ibis
 import ibis.expr.types as ir
@@ -26,6 +26,8 @@ class Merges:
         implausible: People made of more than ``LARGEST_PLAUSIBLE`` ids, likely a shared or
             default number; worth a look before the merge is believed.
         mapping: ``customer_id`` -> the id that stands for the person, for merged ids only.
+        repeated: Rows by table whose key repeats an earlier row's once ids are merged, such as one
+            person in two arms of a test. They are kept: which one holds is not for the intake.
     """
 
     merged_on: tuple[str, ...]
@@ -34,6 +36,7 @@ class Merges:
     largest: int
     implausible: int
     mapping: Mapping[str, str]
+    repeated: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_merges(identities: ir.Table, merged_on: Sequence[str] = MERGING) -> Merges:
@@ -42,8 +45,9 @@ def find_merges(identities: ir.Table, merged_on: Sequence[str] = MERGING) -> Mer
     The smallest id in byte order stands for the person, so that the answer depends on neither the
     order of rows nor the engine. Only shared values come to the driver.
     """
-    kept = identities.filter(identities.id_type.lower().isin([kind.lower() for kind in merged_on]))
-    kept = kept.mutate(id_type=kept.id_type.lower())
+    kind = identities.id_type.strip().lower()
+    kept = identities.mutate(id_type=kind)
+    kept = kept.filter(kept.id_type.isin([kind.lower() for kind in merged_on]))
     shared = kept.group_by("id_type", "id_value").agg(people=kept.customer_id.nunique())
     pairs = (
         kept.semi_join(shared.filter(shared.people > 1), ["id_type", "id_value"])
@@ -94,10 +98,16 @@ def apply_merges(table: ir.Table, merges: Merges, columns: Sequence[str]) -> ir.
         }
     )
     mapping = ibis.memtable(pairs)
+    names = table.columns
     for column in columns:
         view = mapping.view()
         joined = table.left_join(view, table[column] == view["_from"])
-        table = joined.mutate(**{column: ibis.coalesce(joined["_to"], joined[column])}).drop(
-            "_from", "_to"
-        )
+        person = ibis.coalesce(joined["_to"], joined[column])
+        table = joined.select(**{n: person if n == column else joined[n] for n in names})
     return table
+
+
+def count_repeated(table: ir.Table, key: Sequence[str]) -> int:
+    """Rows of a merged table whose key an earlier row already has."""
+    distinct = table.select(*key).distinct()
+    return int(table.count().execute()) - int(distinct.count().execute())

@@ -25,7 +25,7 @@ from journeylab.tables.columns import (
     given,
     read,
 )
-from journeylab.tables.files import Part, open_part, repair
+from journeylab.tables.files import SHEET_ROW, Part, open_part, repair
 from journeylab.tables.sources import ROW_NUMBER, TYPED, TableSource, ending, match_columns
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -41,6 +41,20 @@ QUARANTINE_SCHEMA = pa.schema(
 _LAZY_BYTES = 256 << 20
 _BATCH = 100_000
 PLACE = "_place"
+_RESERVED = (
+    "business_date",
+    "rowid",
+    "_reason",
+    "_refuse",
+    "_hash",
+    "_content",
+    "_before",
+    "_first",
+    "_own",
+    "_from",
+    "_to",
+    PLACE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +125,16 @@ def take_in(
         found = match_columns(contract, raw.columns, {}, contract.name)
         parts = [Part((lines or [contract.name])[0], raw, found)]
         parts[0].read = int(raw.count().execute())
+        parts[0].refuses = "_refuse" in raw.columns
     else:
-        parts = [open_part(connection, scratch, source, path) for path in source.files]
+        names = _file_names(source.files)
+        parts = [
+            open_part(connection, scratch, source, path, name)
+            for path, name in zip(source.files, names, strict=True)
+        ]
+        if not all("line_no" in part.names for part in parts):
+            for part in parts:
+                part.names.pop("line_no", None)
         if lazy := _lazily(connection, source, parts, reading, returns):
             return lazy
     staging = _stage(connection, scratch, contract, parts, reading, returns)
@@ -120,11 +142,19 @@ def take_in(
     return _settle(connection, contract, parts, staging, refused, returns)
 
 
+def _file_names(paths: Sequence[Path]) -> list[str]:
+    """What to call files in reports: the name alone where it tells them apart."""
+    alone = Counter(path.name for path in paths)
+    return [
+        path.name if alone[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in paths
+    ]
+
+
 def typed_rows(
     part: Part,
     contract: TableContract,
     columns: Sequence[Column],
-    attributes: Sequence[str],
+    attributes: Sequence["Attribute"],
     reading: Reading,
     returns: Returns,
     *,
@@ -138,13 +168,15 @@ def typed_rows(
     """
     raw = part.raw
     here = [c for c in columns if part.names.get(c.name) not in (None, ROW_NUMBER)]
-    used = set(part.names.values())
-    said: dict[str, ir.Value] = {f"said {c.name}": given(raw[part.names[c.name]], c) for c in here}
+    said: dict[str, ir.Value] = {
+        f"said {c.name}": given(raw[part.names[c.name]], c, part.file) for c in here
+    }
+    free = _attributes_of(part)
     for attribute in attributes:
-        name = attribute if attribute in raw.columns else attribute.removeprefix("source_")
-        kept = name in raw.columns and name not in used
-        said[f"kept {attribute}"] = raw[name] if kept else ibis.null().cast("string")
-    said["refused"] = raw["_refuse"] if "_refuse" in raw.columns else ibis.null().cast("string")
+        name = free.get(attribute.folded)
+        value = ibis.null().cast("string") if name is None else raw[name]
+        said[f"kept {attribute.name}"] = value.cast("string") if attribute.as_text else value
+    said["refused"] = raw["_refuse"] if part.refuses else ibis.null().cast("string")
     own = {f"raw {name}": raw[name].cast("string") for name in raw.columns} if raw_too else {}
     first = raw.select(**said, **own)
     values = {c.name: read(first[f"said {c.name}"], c, reading) for c in here}
@@ -165,25 +197,55 @@ def typed_rows(
         moment = second[contract.dated_by]
         final["business_date"] = business_date(moment, reading.zone, reading.engine)
     for attribute in attributes:
-        final[attribute] = second[f"kept {attribute}"]
+        final[attribute.name] = second[f"kept {attribute.name}"]
     reason = ibis.coalesce(*(one.cast("string") for one in reasons))
     return second.select(**final, **{name: second[name] for name in own}, _reason=reason)
 
 
-def layout(contract: TableContract, parts: Sequence[Part]) -> tuple[list[Column], list[str]]:
-    """Contract columns that some part has, and attributes that some part has."""
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A column the contract does not know, kept under ``name``; capital letters do not matter."""
+
+    name: str
+    folded: str
+    as_text: bool
+
+
+def _attributes_of(part: Part) -> dict[str, str]:
+    """Columns of a part that the contract did not ask for, by their name in small letters."""
+    used = set(part.names.values())
+    if part.refuses:
+        used.add("_refuse")
+    return {name.casefold(): name for name in reversed(part.raw.columns) if name not in used}
+
+
+def layout(contract: TableContract, parts: Sequence[Part]) -> tuple[list[Column], list[Attribute]]:
+    """Contract columns that some part has, and attributes that some part has.
+
+    An attribute whose name the contract or the intake needs is kept with ``source_`` before it;
+    one that comes in several types, or as a list or a struct, is kept as text.
+    """
     columns = [
         column for column in contract.columns if any(column.name in part.names for part in parts)
     ]
-    attributes: dict[str, None] = {}
+    kinds: dict[str, set[str]] = {}
+    shown: dict[str, str] = {}
+    nested: set[str] = set()
     for part in parts:
-        used = set(part.names.values())
-        for name in part.raw.columns:
-            if name in used or name == "_refuse":
-                continue
-            taken = contract.column(name) is not None or name in ("business_date", "_reason")
-            attributes[f"source_{name}" if taken else name] = None
-    return columns, list(attributes)
+        schema = part.raw.schema()
+        for folded, name in reversed(_attributes_of(part).items()):
+            kinds.setdefault(folded, set()).add(str(schema[name].copy(nullable=True)))
+            shown.setdefault(folded, name)
+            if schema[name].is_nested() or schema[name].is_json() or schema[name].is_binary():
+                nested.add(folded)
+    taken = {*_RESERVED, *(column.name for column in contract.columns)}
+    attributes = []
+    for folded, name in shown.items():
+        while name.casefold() in taken or name.startswith("raw "):
+            name = f"source_{name}"
+        taken.add(name.casefold())
+        attributes.append(Attribute(name, folded, len(kinds[folded]) > 1 or folded in nested))
+    return columns, attributes
 
 
 def _stage(
@@ -198,33 +260,23 @@ def _stage(
     columns, attributes = layout(contract, parts)
     name = f"staging_{contract.name}"
     for number, part in enumerate(parts):
-        staged = _write_part(
-            connection,
-            name,
-            typed_rows(part, contract, columns, attributes, reading, returns),
-            number,
-        )
+        typed = typed_rows(part, contract, columns, attributes, reading, returns)
+        staged = _write_part(connection, name, typed, number, part)
         # The file's rows are counted twice, by the engine and from its bytes. Where the two
         # differ, or the engine gave up, the file is read again record by record.
         if part.text is not None and staged + len(part.structural) != part.read:
             _undo_part(connection, name, parts[:number])
             repair(connection, scratch, part)
-            staged = _write_part(
-                connection,
-                name,
-                typed_rows(part, contract, columns, attributes, reading, returns),
-                number,
-            )
-        if staged is None or staged + len(part.structural) != part.read:
-            raise ContractError(
-                f"{part.file}: {part.read} rows were counted and {staged} could be read; "
-                "the file may have changed while it was open"
-            )
+            typed = typed_rows(part, contract, columns, attributes, reading, returns)
+            staged = _write_part(connection, name, typed, number, part)
+        if staged + len(part.structural) != part.read:
+            why = part.error or "the file may have changed while it was open"
+            raise ContractError(f"{part.file}: {part.read} rows were counted; {why}")
         part.staged = staged
     return connection.table(name)
 
 
-def _write_part(connection: Any, name: str, typed: ir.Table, number: int) -> int:
+def _write_part(connection: Any, name: str, typed: ir.Table, number: int, part: Part) -> int:
     """Append a part to the staging table; rows added, or -1 where the engine refused the file."""
     try:
         if number == 0:
@@ -233,7 +285,8 @@ def _write_part(connection: Any, name: str, typed: ir.Table, number: int) -> int
         before = int(connection.table(name).count().execute())
         connection.insert(name, typed)
         return int(connection.table(name).count().execute()) - before
-    except duckdb.InvalidInputException:
+    except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+        part.error = f"the engine could not read them: {str(error).splitlines()[0]}"
         return -1
 
 
@@ -324,6 +377,11 @@ def _settle(
         places += [start + one.place for one in bad]
         start += part.staged
         described = list(_describe(contract.name, part, bad))
+        if len(described) != len(bad) + len(part.structural):
+            raise ContractError(
+                f"{part.file}: {len(bad) + len(part.structural)} rows were refused and "
+                f"{len(described)} found again in the file; it may have changed while it was open"
+            )
         rows += described
         files.append(
             FileReport(
@@ -418,8 +476,9 @@ def _raw_rows(part: Part, wanted: Mapping[int, _Refused]) -> Iterable[tuple[int,
     chosen = ibis.memtable(pa.table({PLACE: pa.array(sorted(wanted), pa.int64())}))
     for row in numbered.semi_join(chosen, PLACE).order_by(PLACE).to_pyarrow().to_pylist():
         place = int(row.pop(PLACE))
+        line = row.pop(SHEET_ROW, place + part.first_line)
         row.pop("_refuse", None)
-        yield place, place + part.first_line, as_csv(row.values())
+        yield place, line, as_csv(row.values())
 
 
 def as_csv(values: Iterable[object]) -> str:
@@ -441,14 +500,17 @@ def _lazily(
     Nothing is copied into the engine, so that what does not fit in memory can still be counted.
     """
     size = sum(path.stat().st_size for path in source.files)
-    if size < _LAZY_BYTES or not all(ending(path) in TYPED for path in source.files):
+    plain = not any(sign in str(path) for path in source.files for sign in "*?[")
+    if size < _LAZY_BYTES or not plain or not all(ending(path) in TYPED for path in source.files):
         return None
     contract = source.contract
     columns, attributes = layout(contract, parts)
     unnumbered = not key_columns(contract, parts) and contract.key
     if unnumbered or returns == "separate" or len({part.raw.schema() for part in parts}) > 1:
         return None
-    whole = connection.read_parquet([str(path) for path in source.files])
+    whole = connection.read_parquet(
+        [str(path.resolve()) for path in source.files], hive_partitioning=False
+    )
     one = Part(parts[0].file, whole, parts[0].names)
     typed = typed_rows(one, contract, columns, attributes, reading, returns)
     if int(typed["_reason"].count().execute()):

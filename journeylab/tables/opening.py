@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
@@ -20,7 +21,7 @@ from journeylab.contract import BY_NAME, TABLES, Returns
 from journeylab.errors import ContractError
 from journeylab.tables.database import take_from_database
 from journeylab.tables.engine import connect_duckdb
-from journeylab.tables.identities import Merges, apply_merges, find_merges
+from journeylab.tables.identities import Merges, apply_merges, count_repeated, find_merges
 from journeylab.tables.intake import (
     QUARANTINE_SCHEMA,
     FileReport,
@@ -29,7 +30,7 @@ from journeylab.tables.intake import (
     take_in,
 )
 from journeylab.tables.opened import Tables
-from journeylab.tables.sources import Source, TableSource, check_zone, resolve
+from journeylab.tables.sources import RETURNS, Source, TableSource, check_zone, resolve
 
 MAX_QUARANTINED = 0.01
 _PERSON_COLUMNS = ("customer_id", "referrer_id", "invitee_id")
@@ -219,6 +220,8 @@ def _open(
         check_zone(business_tz, "business_tz")
         found = replace(found, business_tz=business_tz)
     if returns is not None:
+        if returns not in RETURNS:
+            raise ContractError(f"returns must be net, separate or reject; got {returns!r}")
         found = replace(found, returns=returns)
     if found.folder is not None and not found.url:
         taken, hashed = _take_files(found, wanted, memory_limit, threads)
@@ -237,8 +240,9 @@ def _take_files(
     source: Source, wanted: Sequence[str] | None, memory_limit: str | None, threads: int | None
 ) -> tuple[dict[str, Taken], str]:
     scratch = Path(tempfile.mkdtemp(prefix="journeylab-"))
-    readable = {path.parent for table in source.tables.values() for path in table.files}
-    if source.folder is not None:
+    files = [path for table in source.tables.values() for path in table.files]
+    readable = {path.resolve().parent for path in files}
+    if source.dataset and source.folder is not None:
         readable.add(source.folder)
     connection: Any = connect_duckdb(
         [*sorted(readable), scratch],
@@ -300,8 +304,17 @@ def _database(
         return source
     assert found.url is not None
     if Path(found.url).is_file():
-        return connect_duckdb(memory_limit=memory_limit, threads=threads, database=Path(found.url))
+        return _open_file(found.name, Path(found.url), memory_limit, threads)
     return _connect(found)
+
+
+def _open_file(name: str, path: Path, memory_limit: str | None, threads: int | None) -> Any:
+    try:
+        return connect_duckdb(memory_limit=memory_limit, threads=threads, database=path)
+    except duckdb.Error as error:
+        raise ContractError(
+            f"{name} cannot be opened as a DuckDB file: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _connect(found: Source) -> Any:
@@ -320,6 +333,7 @@ def _connect(found: Source) -> Any:
 def _take_database(
     source: Source, connection: Any, wanted: Sequence[str] | None
 ) -> dict[str, Taken]:
+    _refuse_other_zones(source, connection)
     there = {str(name).lower(): name for name in connection.list_tables()}
     found = [name for name in BY_NAME if name in there]
     if not found:
@@ -327,16 +341,32 @@ def _take_database(
             f"{source.name} has no table of the contract; found "
             f"{', '.join(sorted(there)[:8]) or 'none at all'}"
         )
-    return {
-        name: take_from_database(
-            TableSource(BY_NAME[name], at=there[name]),
-            connection.table(there[name]),
-            zone=source.business_tz,
-            returns=source.returns,
-            engine=connection.name,
+    taken: dict[str, Taken] = {}
+    for name in _needed(wanted, found):
+        try:
+            taken[name] = take_from_database(
+                TableSource(BY_NAME[name], at=there[name]),
+                connection.table(there[name]),
+                zone=source.business_tz,
+                returns=source.returns,
+                engine=connection.name,
+            )
+        except duckdb.Error as error:
+            raise ContractError(
+                f"{source.name}: {there[name]} cannot be read: {str(error).splitlines()[0]}"
+            ) from error
+    return taken
+
+
+def _refuse_other_zones(source: Source, connection: Any) -> None:
+    """Spark moves every timestamp to the zone of its session: only UTC keeps them as they are."""
+    if connection.name != "pyspark":
+        return
+    zone = connection._session.conf.get("spark.sql.session.timeZone")
+    if zone not in ("UTC", "Etc/UTC", "Z", "+00:00"):
+        raise ContractError(
+            f"{source.name}: the Spark session is in {zone}; set spark.sql.session.timeZone to UTC"
         )
-        for name in _needed(wanted, found)
-    }
 
 
 def _refuse_missing(wanted: Sequence[str] | None, taken: dict[str, Taken], source: Source) -> None:
@@ -381,6 +411,7 @@ def _assemble(
         merges = find_merges(accepted["identities"])
         if resolve_identities and merges.mapping:
             accepted = {name: _merged(name, table, merges) for name, table in accepted.items()}
+            merges = replace(merges, repeated=_repeated(accepted))
     returned = taken["orders"].returns if "orders" in taken else None
     if returned is not None and merges and merges.mapping and resolve_identities:
         returned = apply_merges(returned, merges, ["customer_id"])
@@ -404,6 +435,18 @@ def _assemble(
         business_tz=source.business_tz,
     )
     return opened, report
+
+
+def _repeated(merged: dict[str, ir.Table]) -> dict[str, int]:
+    """Rows by table whose key came twice only when people were merged."""
+    counts = {}
+    for name, table in merged.items():
+        key = [column for column in BY_NAME[name].key if column in table.columns]
+        if name in ("customers", "identities") or "customer_id" not in key:
+            continue
+        if again := count_repeated(table, key):
+            counts[name] = again
+    return counts
 
 
 def _merged(name: str, table: ir.Table, merges: Merges) -> ir.Table:

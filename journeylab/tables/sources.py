@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from journeylab import datasets
 from journeylab.contract import BY_NAME, TABLES, Returns, TableContract
@@ -20,7 +20,8 @@ TYPED = (".parquet",)
 EXCEL = (".xlsx", ".xlsm")
 DATABASE = (".duckdb", ".ddb")
 ROW_NUMBER = "#row"
-_RETURNS: tuple[Returns, ...] = ("net", "separate", "reject")
+_SHORT_ZONES = ("UTC", "GMT")
+RETURNS: tuple[Returns, ...] = ("net", "separate", "reject")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,13 @@ def ending(path: Path) -> str:
     return next((known for known in (*TEXT, *TYPED, *EXCEL, *DATABASE) if name.endswith(known)), "")
 
 
+def _stem(path: Path) -> str:
+    """File name without its ending, in whatever letters that is written."""
+    return path.name[: len(path.name) - len(ending(path))]
+
+
 def _single_file(path: Path) -> Source:
-    configuration = path.with_name(path.name.removesuffix(ending(path)) + ".toml")
+    configuration = path.with_name(_stem(path) + ".toml")
     if ending(path) in DATABASE:
         return Source(path.name, {}, folder=path.parent, url=str(path.resolve()))
     if not ending(path):
@@ -132,7 +138,7 @@ def _folder(folder: Path) -> Source:
     tables: dict[str, TableSource] = {}
     ignored: list[str] = []
     for entry in sorted(folder.iterdir()):
-        name = entry.name.removesuffix(ending(entry)) if entry.is_file() else entry.name
+        name = _stem(entry) if entry.is_file() else entry.name
         readable = ending(entry) and ending(entry) not in DATABASE
         if name in BY_NAME and (entry.is_dir() or readable):
             files = _parts(entry) if entry.is_dir() else (entry,)
@@ -184,7 +190,7 @@ def _configured(source: Source, path: Path) -> Source:
     _refuse_unknown(path.name, settings, _SOURCE_WORDS, "setting")
     zone, returns = settings.get("business_tz", "UTC"), settings.get("returns", "net")
     check_zone(zone, path.name)
-    if returns not in _RETURNS:
+    if returns not in RETURNS:
         raise ContractError(
             f"{path.name}: returns must be net, separate or reject; got {returns!r}"
         )
@@ -229,9 +235,20 @@ def _configured_table(
     if (unit := section.get("unit", "units")) not in ("units", "cents"):
         raise ContractError(f'{where}: unit must be "units" or "cents"; got {unit!r}')
     names = section.get("columns", {})
+    known = [column.name for column in given.contract.columns]
     for column, source_column in names.items():
+        if column not in known:
+            close = get_close_matches(column, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+            raise ContractError(f"{where}: the contract has no column {column!r}; {hint}")
         if not isinstance(source_column, str):
             raise ContractError(f"{where}: {column} must name one source column as text")
+        if source_column == ROW_NUMBER and column not in ("order_id", "touch_id"):
+            raise ContractError(
+                f"{where}: {column} cannot be the number of a row; only order_id and touch_id can"
+            )
+    if "table" in section and not files:
+        raise ContractError(f"{where}: `table` names a table of a database; here name a file")
     return TableSource(
         given.contract,
         files,
@@ -264,7 +281,9 @@ def check_zone(zone: str, where: str) -> None:
     """
     try:
         ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+        if zone not in available_timezones() or ("/" not in zone and zone not in _SHORT_ZONES):
+            raise ValueError(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ContractError(
             f"{where}: there is no time zone {zone!r}; use an IANA name such as Asia/Shanghai"
         ) from error

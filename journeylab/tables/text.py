@@ -9,8 +9,9 @@ stray quote costs one row and never the rest of the file.
 import codecs
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ class TextFile:
         header: Field names of the first record.
         body: Bytes before the first record after the header.
         header_lines: Physical lines before the first record after the header.
+        marked: Whether bytes were found that the encoding does not know.
     """
 
     name: str
@@ -59,6 +61,7 @@ class TextFile:
     header: tuple[str, ...]
     body: int
     header_lines: int
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,27 +107,39 @@ def open_text(
         encoding = detect_encoding(path, name)
     else:
         try:
-            encoding = codecs.lookup(encoding).name
-        except LookupError as error:
+            found = codecs.lookup(encoding)
+            "".encode(found.name)  # refuses codecs that are no text encoding, such as hex
+            encoding = found.name
+        except (LookupError, UnicodeError) as error:
             raise ContractError(
                 f"{name}: there is no encoding called {encoding!r}; "
                 "use a name such as utf-8, gb18030, utf-16 or cp1252"
             ) from error
-    plain = path
+    plain, marked = path, False
     with path.open("rb") as file:
-        begins_with_mark = file.read(3) == codecs.BOM_UTF8
-    if encoding not in ("utf-8", "ascii") or path.suffix == ".gz" or begins_with_mark:
-        plain = scratch / f"{len(list(scratch.iterdir()))}-{path.stem}.txt"
-        _write_plain(path, plain, encoding, name)
-    return _with_header(name, plain, encoding, delimiter)
+        head = file.read(1 << 16)
+    old_breaks = b"\r" in head and b"\n" not in head and not _is_zipped(path)
+    begins_with_mark = head.startswith(codecs.BOM_UTF8)
+    # Names with glob characters would mean other files to the engine.
+    globbing = any(sign in str(path) for sign in "*?[")
+    copied = encoding not in ("utf-8", "ascii") or _is_zipped(path) or begins_with_mark
+    if copied or old_breaks or globbing:
+        plain = scratch / f"{len(list(scratch.iterdir()))}-plain.txt"
+        marked = _write_plain(path, plain, encoding, name, old_breaks)
+    text = _with_header(name, plain, encoding, delimiter)
+    return replace(text, marked=marked)
+
+
+def _is_zipped(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def _chunks(path: Path, name: str) -> Iterator[bytes]:
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path, "rb") if _is_zipped(path) else path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
         raise ContractError(f"{name} cannot be read to its end: {error}") from error
 
 
@@ -187,16 +202,27 @@ def _decodes(run: bytes, encoding: str) -> bool:
     return True
 
 
-def _write_plain(path: Path, plain: Path, encoding: str, name: str) -> None:
+def _write_plain(path: Path, plain: Path, encoding: str, name: str, old_breaks: bool) -> bool:
+    """Copy a file as UTF-8 with unreadable bytes marked; whether there were any."""
     decoder = codecs.getincrementaldecoder(encoding)("journeylab-mark")
-    first = True
-    with plain.open("w", encoding="utf-8", newline="", errors="surrogatepass") as out:
-        for chunk in _chunks(path, name):
-            text = decoder.decode(chunk)
-            if first and text:
-                text, first = text.removeprefix("\ufeff"), False
-            out.write(text)
-        out.write(decoder.decode(b"", final=True))
+    first, marked = True, False
+    try:
+        with plain.open("w", encoding="utf-8", newline="", errors="surrogatepass") as out:
+            for chunk in _with_end(_chunks(path, name)):
+                text = decoder.decode(chunk, final=not chunk)
+                if first and text:
+                    text, first = text.removeprefix("\ufeff"), False
+                marked = marked or _MARK in text
+                out.write(text.replace("\r", "\n") if old_breaks else text)
+    except UnicodeError as error:
+        raise ContractError(f"{name} cannot be read as {encoding}: {error}") from error
+    return marked
+
+
+def _with_end(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks and an empty one, which tells a decoder that nothing more comes."""
+    yield from chunks
+    yield b""
 
 
 def _with_header(name: str, plain: Path, encoding: str, delimiter: str | None) -> TextFile:
@@ -215,52 +241,54 @@ def _with_header(name: str, plain: Path, encoding: str, delimiter: str | None) -
     elif len(delimiter) != 1:
         raise ContractError(f"{name}: a delimiter is one character; got {delimiter!r}")
     shape = TextFile(name, plain, encoding, delimiter, (), 0, 0)
-    header = next(iter(_records(shape, width=None)))
+    with plain.open("rb") as file:
+        lines = _Lines(file)
+        header = next(_records(shape, lines, width=None))
+        body, header_lines = lines.bytes_taken, lines.taken
     if header.fields is None:
         raise ContractError(f"{name}: the header has broken quoting: {header.raw[:80]!r}")
     fields = tuple(field.strip() for field in header.fields)
-    if twice := sorted({field for field in fields if fields.count(field) > 1}):
-        raise ContractError(f"{name}: the header names {twice[0]!r} {fields.count(twice[0])} times")
+    folded = [field.casefold() for field in fields]
+    if twice := sorted({field for field in fields if folded.count(field.casefold()) > 1}):
+        raise ContractError(
+            f"{name}: the header names {twice[0]!r} {folded.count(twice[0].casefold())} times "
+            "(capital and small letters are the same)"
+        )
     if "" in fields:
         raise ContractError(f"{name}: column {fields.index('') + 1} of the header has no name")
-    lines = header.raw.count("\n") + 1
-    body = len(header.raw.encode()) + 1
-    if head[body - 1 : body] == b"\r":
-        body += 1
-    return TextFile(name, plain, encoding, delimiter, fields, body, lines)
+    return TextFile(name, plain, encoding, delimiter, fields, body, header_lines)
 
 
 def records(text: TextFile) -> Iterator[Record]:
     """Every record after the header, in file order; empty lines are no records."""
-    found = _records(text, width=len(text.header))
-    next(found)
-    yield from found
-
-
-def _records(text: TextFile, width: int | None) -> Iterator[Record]:
-    """Records from the top of the file; ``width`` is how many fields each should have."""
     with text.plain.open("rb") as file:
-        lines = _Lines(file)
-        while (raw := lines.take()) is not None:
-            number = lines.taken
-            if not raw:
-                continue
-            line = raw.decode("utf-8", "journeylab-mark")
-            if '"' not in line:
-                fields: list[str] | None = line.split(text.delimiter)
-            else:
-                fields, line = _quoted(lines, line, text.delimiter, width)
-            shown = line.replace(_MARK, "")
-            if _MARK in line:
-                yield Record(number, shown, None, "bad_encoding")
-            elif fields is None:
-                yield Record(number, shown, None, "broken_quoting")
-            elif width is not None and len(fields) < width:
-                yield Record(number, shown, None, "too_few_columns")
-            elif width is not None and len(fields) > width:
-                yield Record(number, shown, None, "too_many_columns")
-            else:
-                yield Record(number, shown, fields)
+        found = _records(text, _Lines(file), width=len(text.header))
+        next(found)
+        yield from found
+
+
+def _records(text: TextFile, lines: "_Lines", width: int | None) -> Iterator[Record]:
+    """Records from where the lines stand; ``width`` is how many fields each should have."""
+    while (raw := lines.take()) is not None:
+        number = lines.taken
+        if raw in (b"", b"\r"):
+            continue
+        line = raw.decode("utf-8", "journeylab-mark").removesuffix("\r")
+        if '"' not in line:
+            fields: list[str] | None = line.split(text.delimiter)
+        else:
+            fields, line = _quoted(lines, raw, text.delimiter, width)
+        shown = line.replace(_MARK, "")
+        if _MARK in line:
+            yield Record(number, shown, None, "bad_encoding")
+        elif fields is None:
+            yield Record(number, shown, None, "broken_quoting")
+        elif width is not None and len(fields) < width:
+            yield Record(number, shown, None, "too_few_columns")
+        elif width is not None and len(fields) > width:
+            yield Record(number, shown, None, "too_many_columns")
+        else:
+            yield Record(number, shown, fields)
 
 
 class _Lines:
@@ -270,38 +298,45 @@ class _Lines:
         self._file = file
         self._given_back: list[bytes] = []
         self.taken = 0
+        self.bytes_taken = 0
 
     def take(self) -> bytes | None:
+        """The next line up to its line feed; ``None`` at the end."""
         line = self._given_back.pop() if self._given_back else next(self._file, None)
         if line is None:
             return None
         self.taken += 1
-        return line.rstrip(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line
+        self.bytes_taken += len(line)
+        return line.removesuffix(b"\n")
 
     def give_back(self, lines: list[bytes]) -> None:
+        """Put lines back, to be taken again."""
         self._given_back += [line + b"\n" for line in reversed(lines)]
         self.taken -= len(lines)
 
 
 def _quoted(
-    lines: _Lines, line: str, delimiter: str, width: int | None
+    lines: _Lines, raw: bytes, delimiter: str, width: int | None
 ) -> tuple[list[str] | None, str]:
     """Split a record with quotes, taking further lines while a quoted field is open."""
-    first, more, size = line, [], len(line)
-    while True:
-        fields = _split(line, delimiter)
-        if fields is not None or not _is_open(line, delimiter) or size > _LONGEST_QUOTED:
-            break
-        raw = lines.take()
-        if raw is None:
-            break
-        more.append(raw)
-        size += len(raw)
-        line += "\n" + raw.decode("utf-8", "journeylab-mark")
-        if b'"' not in raw:
-            continue
-    good = fields is not None and (not more or width is None or len(fields) == width)
-    if good:
+    pieces = [raw.decode("utf-8", "journeylab-mark")]
+    first = line = pieces[0].removesuffix("\r")
+    more: list[bytes] = []
+    size = len(raw)
+    fields = _split(line, delimiter)
+    if fields is None and _is_open(line, delimiter):
+        while size <= _LONGEST_QUOTED and (following := lines.take()) is not None:
+            more.append(following)
+            size += len(following)
+            pieces.append(following.decode("utf-8", "journeylab-mark"))
+            # Only a line with a quotation mark can close the field.
+            if b'"' not in following:
+                continue
+            line = "\n".join(pieces).removesuffix("\r")
+            fields = _split(line, delimiter)
+            if fields is not None or not _is_open(line, delimiter):
+                break
+    if fields is not None and (not more or width is None or len(fields) == width):
         return fields, line
     lines.give_back(more)
     return None, first
@@ -365,31 +400,58 @@ def _is_open(line: str, delimiter: str) -> bool:
 def count_records(text: TextFile) -> int | None:
     """How many records follow the header, counted from bytes alone; ``None`` when unsure.
 
-    This count is the check on the engine's own reading: it looks at line breaks and quotation
-    marks and at nothing else. Empty lines or a bare carriage return make it unsure.
+    This count is the check on the engine's own reading: it looks at line breaks, delimiters and
+    quotation marks and at nothing else. It is unsure, so that the file is read record by record,
+    wherever the engine is known to read more kindly than the format allows: empty lines, bare
+    carriage returns, a delimiter too many, blanks beside a quoted field, unreadable bytes.
     """
-    count, inside, last = 0, 0, b"\n"
+    if text.marked:
+        return None
+    count, delimiters, inside, last = 0, 0, 0, b"\n"
+    sign = ord(text.delimiter) if len(text.delimiter.encode()) == 1 else None
     left = _last_text(text.plain) - text.body
     with text.plain.open("rb") as file:
         file.seek(text.body)
         while left > 0 and (chunk := file.read(min(left, _CHUNK))):
             left -= len(chunk)
+            while chunk.endswith(b'"') and left > 0:
+                chunk += file.read(1)
+                left -= 1
             codes = np.frombuffer(last + chunk, np.uint8)
             breaks = codes == 0x0A
-            if (breaks[1:] & breaks[:-1]).any():
+            if sign is None or (breaks[1:] & breaks[:-1]).any():
                 return None
             if b"\r" in chunk and not _only_in_breaks(codes, breaks):
                 return None
-            breaks = breaks[1:]
+            breaks, found = breaks[1:], codes[1:] == sign
             if inside or b'"' in chunk:
                 parity = (np.cumsum(codes[1:] == 0x22, dtype=np.int64) + inside) & 1
+                if not _quotes_enclose_fields(codes, parity, sign):
+                    return None
                 breaks &= parity == 0
+                found &= parity == 0
                 inside = int(parity[-1])
             count += int(np.count_nonzero(breaks))
+            delimiters += int(np.count_nonzero(found))
             last = chunk[-1:]
-    if inside:
+    count += last != b"\n"
+    if inside or delimiters != count * (len(text.header) - 1):
         return None
-    return count + (last != b"\n")
+    return count
+
+
+def _quotes_enclose_fields(codes: np.ndarray, parity: np.ndarray, sign: int) -> bool:
+    """Whether every quotation mark opens a field, closes one, or is doubled inside one.
+
+    ``codes`` begins one byte before what ``parity`` speaks of.
+    """
+    marks = np.flatnonzero(codes[1:] == 0x22)
+    opening, closing = marks[parity[marks] == 1], marks[parity[marks] == 0]
+    before = codes[opening]
+    after = codes[np.minimum(closing + 2, len(codes) - 1)]
+    starts = (before == sign) | (before == 0x0A) | (before == 0x22)
+    ends = (after == sign) | (after == 0x0A) | (after == 0x0D) | (after == 0x22)
+    return bool(starts.all() and ends.all())
 
 
 def _only_in_breaks(codes: np.ndarray, breaks: np.ndarray) -> bool:
@@ -400,7 +462,7 @@ def _only_in_breaks(codes: np.ndarray, breaks: np.ndarray) -> bool:
 
 
 def _last_text(path: Path) -> int:
-    """Where the text ends, without the line breaks and blanks that close the file."""
+    """Where the text ends, without the line breaks that close the file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - (1 << 16)))
