@@ -10,12 +10,13 @@ from pathlib import Path
 
 import ibis
 import ibis.expr.types as ir
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from journeylab import frames, privacy
-from journeylab.tables import Tables, connect_duckdb
+from journeylab.tables import Tables, collect, connect_duckdb, open_and_check
 
 AS_OF = "2024-03-31"
 UNTIL = "2024-06-30"
@@ -231,3 +232,43 @@ def test_frames_of_pseudonyms_of_consenting_customers_agree(engines):
         for tables in engines
     )
     assert_equal(duckdb, spark)
+
+
+TIMES = [
+    "2024-01-05",
+    "2024-01-05 10:11:12",
+    "2024-01-05T10:11:12+08:00",
+    "2024-01-05 10:11:12Z",
+    "2024-1-5 9:05",
+    "1704449472",
+    "1704449472123",
+    "12:30",
+    "2024",
+    "2024-02-30",
+    "epoch",
+    "now",
+    "2024-01-05 10:11:12 UTC",
+    "",
+]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai"])
+def test_both_engines_read_the_same_texts_as_times_numbers_and_ids(spark_connection, zone):
+    """The same strings in the same columns: accepted alike, refused alike."""
+    numbers = ["1", "3.7", "5d", "1_000", "NaN", "1e3", "", "-2", ".5", "x", "7", "8", "9", "10"]
+    rows = pa.table(
+        {
+            "customer_id": [f"c{place:02}" for place in range(len(TIMES))],
+            "changed_at": TIMES,
+            "delta": numbers,
+            "reason": pa.array([None, *TIMES[1:]]),
+        }
+    )
+    found = []
+    for connection in (ibis.duckdb.connect(), spark_connection):
+        connection.create_table("points", rows, overwrite=True)
+        tables, report = open_and_check(connection, ["points"], business_tz=zone)
+        found.append((report.to_json(), collect(tables.points)))
+        connection.drop_table("points")
+    assert found[0][0] == found[1][0]
+    pd.testing.assert_frame_equal(found[0][1], found[1][1])
