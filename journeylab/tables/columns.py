@@ -316,17 +316,22 @@ def _read_timestamp(said: ir.Value, column: Column, reading: Reading) -> ir.Valu
         return to_utc(_try_strptime(said, [reading.time_format]), reading)
     # A plain cast would drop the offset and keep the wall clock: what has a sign or letters behind
     # the hour is cast with a zone, and only where that is an offset or Z.
+    # Patterns are slow, so they only see texts that cheap comparisons or the cast let through.
     nothing = ibis.null().cast("string")
-    has_more = said.re_search(r":.*[+\-A-Za-z]")
-    zoned = ibis.ifelse(said.re_search(_OFFSET), said, nothing)
+    perhaps = (said.length() > 19) | said.contains("+") | said.endswith("Z")
+    perhaps = perhaps | said.like("%:%-%") | said.like("%:% %")
+    has_more = ibis.ifelse(perhaps, said, nothing).re_search(r":.*[+\-A-Za-z]").fill_null(False)
+    zoned = ibis.ifelse(has_more, said, nothing)
+    zoned = ibis.ifelse(zoned.re_search(_OFFSET), zoned, nothing)
     instant = _wall_clock("UTC", zoned.try_cast(dt.Timestamp(timezone="UTC")))
-    iso = to_utc(said.try_cast("timestamp"), reading)
+    local = said.try_cast("timestamp")
     # The engine takes words such as epoch and infinity for times.
     begins_with_digit = (said >= "0") & (said < ":")
+    unread = ibis.ifelse(local.isnull() & begins_with_digit, said, nothing)
     return ibis.cases(
         (has_more, instant),
         (~begins_with_digit, ibis.null().cast("timestamp")),
-        else_=ibis.coalesce(iso, _other_forms(said, reading)),
+        else_=ibis.coalesce(to_utc(local, reading), _other_forms(unread, reading)),
     )
 
 
