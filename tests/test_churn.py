@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -180,13 +181,23 @@ def test_covariates_that_cannot_be_used_are_refused():
         churn.fit_cox(frame, ["warm", "warm"])
     with pytest.raises(FitError, match="depend on one another"):
         churn.fit_cox(frame.assign(twin=2 * frame["warm"] + 1), ["warm", "twin"])
-    with pytest.raises(FitError, match="none of 900 rows saw a purchase"):
+    with pytest.raises(FitError, match=r"900 customers known .* and 0 purchases"):
         churn.fit_cox(frame.assign(event=0), ["warm"])
     fit = churn.fit_cox(frame, ["warm"])
     with pytest.raises(ContractError, match="followed customers for"):
         fit.survival(frame, [500])
     with pytest.raises(ContractError, match="1 of 900 rows have gaps"):
         fit.survival(frame.assign(warm=frame["warm"].where(frame.index != 4)), [30])
+
+
+def test_too_few_customers_or_purchases_are_said_before_anything_else():
+    frame = drawn(8, 30)
+    one = frame.assign(customer_id="x", landmark=pd.date_range("2024-01-01", periods=30))
+    with pytest.raises(FitError, match=r"1 customer known .* it needs at least 20 and 10"):
+        churn.fit_cox(one, ["warm", "warm"])
+    quiet = frame.assign(event=(frame.index == 0).astype(int))
+    with pytest.raises(FitError, match="30 customers known at the landmarks and 1 purchase seen"):
+        churn.fit_cox(quiet, ["warm"])
 
 
 # --- shares and curves -------------------------------------------------------------------------
@@ -258,8 +269,70 @@ def test_landmarks_are_one_horizon_apart_and_fully_followed():
     days = churn.landmark_days(date(2023, 1, 1), date(2023, 12, 31), 90)
     assert days == ["2023-04-05", "2023-07-04", "2023-10-02"]
     assert len(churn.landmark_days(date(2023, 1, 1), date(2023, 9, 28), 90)) == 2
-    with pytest.raises(ContractError, match=r"200 days of data .* at most 66"):
+    with pytest.raises(ContractError, match=r"^200 days of .* 270 days are needed; .* at most 66$"):
         churn.landmark_days(date(2023, 1, 1), date(2023, 7, 19), 90)
+    with pytest.raises(ContractError, match=r"^2 days of orders .* bring at least 21 days"):
+        churn.landmark_days(date(2023, 1, 1), date(2023, 1, 2), 90)
+
+
+# --- the days ----------------------------------------------------------------------------------
+
+
+def test_the_advised_horizon_works():
+    first, last = date(2024, 1, 1), date(2024, 6, 30)
+    with pytest.raises(ContractError, match="at most 60"):
+        churn.periods(first, last, 90)
+    days = churn.periods(first, last, 60)
+    assert days.landmarks == ("2024-03-02", "2024-05-01")
+    assert (days.horizons, days.ends) == ((30, 60), (30, 60))
+    assert list(days.ticks) == [0, 10, 20, 30, 40, 50, 60]
+
+
+@pytest.mark.parametrize(
+    ("horizon_days", "horizons"),
+    [
+        (1, (1,)),
+        (20, (20,)),
+        (30, (30,)),
+        (45, (30, 45)),
+        (90, (30, 60, 90)),
+        (120, (30, 60, 90, 120)),
+    ],
+)
+def test_horizons_never_pass_the_follow_up(horizon_days, horizons):
+    days = churn.periods(date(2020, 1, 1), date(2022, 12, 31), horizon_days)
+    assert days.horizons == horizons
+    assert (days.near, days.far) == (horizons[0], horizons[-1])
+    assert days.ends == tuple(sorted({horizons[0], horizons[-1]}))
+    assert days.ticks[0] == 0
+    assert days.ticks[-1] <= horizon_days
+    assert days.tomorrow == "2023-01-01"
+
+
+def test_given_days_are_kept_and_broken_ones_named():
+    first, last = date(2024, 1, 1), date(2024, 12, 31)
+    days = churn.periods(first, last, 90, "2024-09-01, 2024-05-01", until="2024-12-15")
+    assert (days.landmarks, days.last) == (("2024-05-01", "2024-09-01"), "2024-12-15")
+    for landmarks, until, complaint in (
+        ("1.5.2024", "", "landmarks must be written as ISO dates .* got '1.5.2024'"),
+        ("", "soon", "until must be written as ISO dates"),
+        ("", "2023-12-31", "last complete day .2023-12-31"),
+        ("2024-05-01", "", "two days at least"),
+        ("2023-05-01, 2024-05-01", "", "before the first order .2024-01-01.; got 2023-05-01"),
+        ("2024-05-01, 2024-12-01", "", "leave 90 days .* there are 30"),
+        ("2024-05-01, 2024-06-01", "", "2024-05-01 lies 31 before 2024-06-01"),
+    ):
+        with pytest.raises(ContractError, match=complaint):
+            churn.periods(first, last, 90, landmarks, until)
+    with pytest.raises(ContractError, match="horizon_days must be 1 or more"):
+        churn.periods(first, last, 0)
+
+
+def test_listed_numbers_are_read_or_the_parameter_is_named():
+    assert churn.whole_numbers("silence_days", "7, 14,30") == [7, 14, 30]
+    for text in ("7; 14", "", "7,,14", "7.5", "-7", "seven", "7 14", "²"):
+        with pytest.raises(ContractError, match="silence_days must be whole numbers parted by com"):
+            churn.whole_numbers("silence_days", text)
 
 
 # --- out of time -------------------------------------------------------------------------------
@@ -356,7 +429,9 @@ def test_calibration_groups_are_equal_and_cover_a_true_forecast():
     wrong = churn.calibration(frame, truth**3, 30)
     assert wrong["inside"].sum() <= 3
     with pytest.raises(ContractError, match="5 rows cannot fill 10 groups"):
-        churn.calibration(frame.iloc[:5], truth, 30)
+        churn.calibration(frame.iloc[:5], truth, 30, groups=10)
+    assert churn.calibration(frame.iloc[:70], truth, 30)["customers"].tolist() == [24, 23, 23]
+    assert len(churn.calibration(frame.iloc[:5], truth, 30)) == 1
 
 
 # --- lists -------------------------------------------------------------------------------------
@@ -430,6 +505,58 @@ def test_a_contact_list_is_ranked_by_risk_and_holds_half_out():
         churn.contact_list(fit, frame, frame["event"] == 0, 30, rng=7)
     with pytest.raises(ContractError, match="held_out"):
         churn.contact_list(fit, today, chosen, 30, held_out=1.5, rng=7)
+
+
+def test_past_lists_are_the_quiet_the_other_regulars_and_the_rule(known):
+    lists = churn.past_lists(known)
+    assert list(lists) == ["quiet regulars", "other regulars", "silent for 90 days"]
+    assert lists["quiet regulars"].tolist() == [True, False, False, False, True, False]
+    assert lists["other regulars"].tolist() == [False, True, False, False, False, False]
+    assert lists["silent for 90 days"].tolist() == [False, False, False, True, False, False]
+    outcome = churn.compare_lists(known, lists, 90)
+    assert churn.rule_finding(outcome, 90).startswith("0\xa0% of those silent for 90 days")
+    nobody = churn.compare_lists(known, churn.past_lists(known, silent_days=300), 90)
+    assert churn.rule_finding(nobody, 90) == "Nobody was silent for 300 days on the judged day"
+
+
+def outcome_of(quiet, quiet_low, other, customers=(50, 200, 80)):
+    names = ["quiet regulars", "other regulars", "silent for 90 days"]
+    shares = {"no_purchase": [quiet, other, 0.9], "ci_low": [quiet_low, 0.1, 0.8], "ci_high": 0.95}
+    return pd.DataFrame({"list": names, "customers": list(customers), **shares})
+
+
+def test_the_contact_advice_needs_long_lists_that_mark_leavers():
+    arms = pd.DataFrame({"arm": ["contact", "hold out"] * 20})
+    given = {
+        "today": "2024-12-31", "judged_on": "2024-10-02", "horizon_days": 30, "least_listed": 20
+    }  # fmt: skip
+    go = churn.contact_advice(arms, outcome_of(0.5, 0.4, 0.2), **given)
+    assert go.startswith("Contact 20 of the 40 quiet regulars of 2024-12-31 this week")
+    assert (
+        "50\xa0% of such a list (40\xa0% to 95\xa0%) did not buy within 30 days, against 20" in go
+    )
+    tied = churn.contact_advice(arms, outcome_of(0.5, 0.15, 0.2), **given)
+    assert tied.startswith("Start no contact list yet: on 2024-10-02 50")
+    short = churn.contact_advice(arms.head(0), outcome_of(0.5, 0.4, 0.2, (1, 3, 0)), **given)
+    assert "no quiet regulars would stand on the one of 2024-12-31, and 1 stood on" in short
+    alone = outcome_of(0.5, 0.4, np.nan, (50, 0, 0))
+    assert "nan" not in churn.contact_advice(arms, alone, **given)
+    with pytest.raises(ContractError, match="lists of past_lists first"):
+        churn.contact_advice(arms, alone.iloc[::-1], **given)
+
+
+def test_doubts_name_a_wrong_level_and_a_model_no_better_than_silence():
+    judged = churn.validate_out_of_time(stacked(23), ["days_since_last", "frequency"])
+    right = judged.scores.assign(predicted=judged.scores["observed"])
+    calm = replace(judged, scores=right, concordance=0.7, concordance_baseline=0.6)
+    assert churn.doubts(calm) == []
+    (level,) = churn.doubts(replace(calm, scores=right.assign(predicted=right["ci_low"] - 0.05)))
+    assert "risk within 30 days came out" in level
+    assert "too low" in level
+    (order,) = churn.doubts(replace(calm, concordance=0.6))
+    assert "no better than the days since the last purchase alone (concordance 0.600" in order
+    (few,) = churn.doubts(replace(calm, test=judged.test.head(40)))
+    assert "judged on 40 customers of 2024-09-28 only" in few
 
 
 def test_nothing_given_is_changed():

@@ -1,5 +1,6 @@
 import csv
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from journeylab import clv, frames
 from journeylab.clv.bg_nbd import BgNbdFit, _log_likelihood, _while_alive
 from journeylab.clv.gamma_gamma import GammaGammaFit
 from journeylab.errors import ContractError, FitError
+from journeylab.estimate import Estimate
 from journeylab.tables import collect, open_tables
 
 PUBLISHED_FOLDER = Path(__file__).parent / "published"
@@ -75,7 +77,7 @@ def test_bg_nbd_reproduces_the_published_cdnow_fit(purchase_fit):
     assert purchase_fit.log_likelihood == pytest.approx(printed["raw_log_likelihood"], abs=5e-5)
     assert purchase_fit.n_customers == 2357
     assert purchase_fit.converged
-    assert purchase_fit.identification == ""
+    assert purchase_fit.weak == ()
     assert purchase_fit.aic == pytest.approx(2 * 9582.4292 + 8, abs=1e-3)
 
 
@@ -420,7 +422,7 @@ def test_parameters_that_run_away_are_said():
     frequency = rng.poisson(rng.gamma(2.0, 1 / 10, 300) * age)
     recency = np.where(frequency > 0, age * rng.beta(np.maximum(frequency, 1), 1), 0.0)
     fit = clv.fit_bg_nbd(pd.DataFrame({"frequency": frequency, "recency": recency, "age": age}))
-    assert "weakly identified by 300 customers" in fit.identification
+    assert fit.weak == ("a", "b")
     assert not fit.converged
     assert np.isfinite(list(fit.standard_errors.values())).all()
     active = fit.p_alive(pd.DataFrame({"frequency": [9], "recency": [49.0], "age": [50.0]}))
@@ -662,7 +664,7 @@ def test_doubts_speak_where_there_is_reason(customers, purchase_fit, spend_fit, 
     spend = clv.repeat_spend(customers)
     calm = comparison.assign(bias_percent_high=1.0)
     days = {"holdout_days": 273, "horizon_days": 273}
-    fits = (purchase_fit, spend_fit)
+    fits = {"1997-09-30": (purchase_fit, spend_fit)}
     assert clv.doubts(first_days(9, 9), customers, spend, fits, calm, **days) == []
     (low,) = clv.doubts(first_days(9, 9), customers, spend, fits, comparison, **days)
     assert "forecast 1,653 purchases and 1,882 came: 12 % too low" in low
@@ -670,6 +672,76 @@ def test_doubts_speak_where_there_is_reason(customers, purchase_fit, spend_fit, 
     far = {"holdout_days": 100, "horizon_days": 365}
     found = clv.doubts(first_days(90, 9), customers, tied.iloc[2:], fits, calm, **far)
     assert [text.split()[0] for text in found] == ["Left", "2", "Spend", "The"]
+
+
+def test_weak_fits_of_two_days_are_one_doubt_that_names_both(
+    customers, purchase_fit, spend_fit, forecast, later
+):
+    calm = clv.compare(forecast, later, 7, draws=200).assign(bias_percent_high=1.0)
+    weak = replace(purchase_fit, weak=("a", "b"), n_customers=315, converged=False)
+    fits = {
+        "2024-09-05": (weak, spend_fit),
+        "2025-05-14": (replace(weak, n_customers=400), spend_fit),
+    }
+    spend, days = clv.repeat_spend(customers), {"holdout_days": 273, "horizon_days": 273}
+    assert clv.doubts(first_days(9, 9), customers, spend, fits, calm, **days) == [
+        "BG/NBD: the data hardly fix a and b in the fit up to 2024-09-05 (315 customers) and in "
+        "the one up to 2025-05-14 (400 customers); read the predictions, not these parameters."
+    ]
+    flat = {day: (replace(weak, weak=()), models[1]) for day, models in fits.items()}
+    (text,) = clv.doubts(first_days(9, 9), customers, spend, flat, calm, **days)
+    assert text.startswith("BG/NBD: no clear maximum was reached in the fit up to 2024-09-05 (315")
+
+
+# The decision
+
+
+def compared(*gains):
+    """A model and its rules of thumb, by how surely each is beaten."""
+    return pd.DataFrame(
+        {
+            "model": ["BG/NBD", "individual rate", "last period"],
+            "bias_percent": -12.2,
+            "rmse_gain_low": [0.0, *gains],
+        }
+    )
+
+
+def share_of_top(low, high=0.9):
+    return Estimate((low + high) / 2, low, high, "share")
+
+
+def test_a_ranking_needs_customers_concentration_and_a_better_forecast():
+    good = compared(0.1, 0.1)
+    assert clv.reasons_not_to_rank(share_of_top(0.2), good, 100, 0.1) == []
+    (few,) = clv.reasons_not_to_rank(share_of_top(0.2), good, 99, 0.1)
+    assert few.startswith("only 99 customers are known, and 100")
+    (flat,) = clv.reasons_not_to_rank(share_of_top(0.11, 0.73), good, 100, 0.1)
+    assert "the top 10\xa0% may hold anything from 11\xa0% to 73\xa0%" in flat
+    assert "20\xa0% at least" in flat
+    (tied,) = clv.reasons_not_to_rank(share_of_top(0.2), compared(0.1, 0.0), 100, 0.1)
+    assert tied.endswith("BG/NBD did not surely beat the last period in the holdout")
+    assert len(clv.reasons_not_to_rank(share_of_top(0.1), compared(-0.1, -0.1), 30, 0.1)) == 3
+    # Half the customers cannot hold twice their share: half of what is left is asked for.
+    assert clv.reasons_not_to_rank(share_of_top(0.76), good, 100, 0.5) == []
+    assert len(clv.reasons_not_to_rank(share_of_top(0.74), good, 100, 0.5)) == 1
+
+
+def test_the_decision_ranks_only_where_it_may(cdnow, worth):
+    firsts = collect(frames.first_purchases(cdnow, "9999-12-31"))
+    repeats = collect(frames.repeat_purchases(cdnow, "9999-12-31"))
+    days = clv.periods(firsts, repeats)
+    yes = clv.advice(worth, compared(0.1, 0.1), days, 0.1)
+    share = f"{100 * worth.top_share.value:.0f}\xa0%"
+    assert yes.startswith(
+        "Look after the top 10\xa0% first: 236 of 2,357 customers known on 1998-06"
+    )
+    assert share in yes
+    assert "came out 12\xa0% too low" in yes
+    no = clv.advice(worth, compared(-0.1, 0.1), days, 0.1)
+    assert no.startswith("Do not rank by this yet")
+    assert "did not surely beat the individual rate" in no
+    assert "Look after" not in no
 
 
 def test_one_currency_or_a_refusal():

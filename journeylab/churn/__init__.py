@@ -8,6 +8,7 @@ Frames come from ``frames.landmarks`` after ``tables.collect``: one row per land
 A customer seen on several landmarks is one customer; every interval here allows for that.
 """
 
+from journeylab.churn.advice import contact_advice, doubts, past_lists, rule_finding
 from journeylab.churn.contacts import (
     compare_lists,
     contact_list,
@@ -27,6 +28,7 @@ from journeylab.churn.curves import (
     outcomes_until,
 )
 from journeylab.churn.evaluation import OutOfTime, calibration, validate_out_of_time
+from journeylab.churn.periods import Periods, periods, whole_numbers
 
 __all__ = [
     "COVARIATES",
@@ -34,19 +36,26 @@ __all__ = [
     "LOGGED",
     "CoxFit",
     "OutOfTime",
+    "Periods",
     "at_risk_table",
     "bands",
     "calibration",
     "compare_lists",
+    "contact_advice",
     "contact_list",
     "curves_by_segment",
+    "doubts",
     "fit_cox",
     "gap_limit_days",
     "landmark_days",
     "no_purchase",
     "no_purchase_by_segment",
     "outcomes_until",
+    "past_lists",
+    "periods",
     "quiet_regulars",
     "regulars",
+    "rule_finding",
     "validate_out_of_time",
+    "whole_numbers",
 ]

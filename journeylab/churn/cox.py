@@ -19,6 +19,10 @@ LOGGED = (
     "orders", "spend", "spend_mean",
 )  # fmt: skip
 
+# With fewer of either, ratios and their intervals are chance.
+_FEWEST_CUSTOMERS = 20
+_FEWEST_PURCHASES = 10
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoxFit:
@@ -116,16 +120,24 @@ def fit_cox(
 
     Raises:
         ContractError: A column is missing, is not a number, or is missing in some rows.
-        FitError: No purchase was seen, no covariate is left, the covariates depend on one
-            another, or the likelihood has no maximum the optimiser can reach.
+        FitError: There are fewer than 20 customers or 10 purchases after the landmarks, no
+            covariate is left, the covariates depend on one another, or the likelihood has no
+            maximum the optimiser can reach.
 
     Source:
         Cox (1972); Lin & Wei (1989) for the robust variance; Grambsch & Therneau (1994) for the
         test. Computed by lifelines.
     """
     rows = checked(frame)
-    if not (n_events := int(rows["event"].sum())):
-        raise FitError(f"none of {len(rows)} rows saw a purchase: there is nothing to model")
+    n_events, n_customers = int(rows["event"].sum()), int(rows["customer_id"].nunique())
+    if n_customers < _FEWEST_CUSTOMERS or n_events < _FEWEST_PURCHASES:
+        raise FitError(
+            f"too few data for a model of the time to the next purchase: {n_customers} "
+            f"{'customer' if n_customers == 1 else 'customers'} known at the landmarks and "
+            f"{n_events} {'purchase' if n_events == 1 else 'purchases'} seen after them, of which "
+            f"it needs at least {_FEWEST_CUSTOMERS} and {_FEWEST_PURCHASES}; bring more customers "
+            "or a longer stretch of orders"
+        )
     kept, dropped = _usable(rows, covariates)
     if not kept:
         raise FitError(f"no covariate can be used: {dropped}")
@@ -165,7 +177,7 @@ def fit_cox(
         concordance_baseline=silence_concordance(rows),
         log_likelihood=float(model.log_likelihood_),
         n_rows=len(rows),
-        n_customers=int(rows["customer_id"].nunique()),
+        n_customers=n_customers,
         n_events=n_events,
         last_landmark=pd.Timestamp(rows["landmark"].max()),
         scales=scales,

@@ -17,6 +17,8 @@ from journeylab.survival import (
 )
 
 EVERYBODY = "everybody"
+# A shorter horizon than this is no advice: hardly anybody comes back within days.
+_SHORTEST_ADVISED = 7
 
 
 def landmark_days(first_day: date, last_day: date, horizon_days: int, count: int = 3) -> list[str]:
@@ -40,9 +42,17 @@ def landmark_days(first_day: date, last_day: date, horizon_days: int, count: int
     span = (last_day - first_day).days + 1
     fitting = min(count, span // horizon_days - 1) if horizon_days > 0 else 0
     if fitting < 2:
+        fits = span // 3
         raise ContractError(
-            f"{span} days of data do not hold two landmarks with {horizon_days} days before and "
-            f"after each; shorten horizon_days to at most {span // 3}"
+            f"{span} days of orders ({first_day} to {last_day}) do not hold two landmarks with "
+            f"{horizon_days} days (horizon_days) before and after each: {3 * horizon_days} days "
+            "are needed; "
+            + (
+                f"shorten horizon_days to at most {fits}"
+                if fits >= _SHORTEST_ADVISED
+                else f"bring at least {3 * _SHORTEST_ADVISED} days of orders, for a horizon_days "
+                f"of {_SHORTEST_ADVISED}"
+            )
         )
     back = range(fitting, 0, -1)
     return [(last_day - timedelta(days=horizon_days * step)).isoformat() for step in back]

@@ -21,6 +21,9 @@ from journeylab.errors import ContractError, FitError
 from journeylab.estimate import Estimate
 from journeylab.survival import count_events, kaplan_meier, survival_at
 
+_MOST_GROUPS = 10
+_FEWEST_IN_GROUP = 20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfTime:
@@ -107,7 +110,7 @@ def calibration(
     frame: pd.DataFrame,
     predicted: pd.Series,
     horizon_days: int,
-    groups: int = 10,
+    groups: int | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
     """Predicted beside observed share without a purchase, in groups of equal size by risk.
@@ -116,7 +119,8 @@ def calibration(
         frame: Landmark rows with their outcomes, not used to make the prediction.
         predicted: Chance of no purchase within ``horizon_days``, index of ``frame``.
         horizon_days: Days.
-        groups: How many; the first is the lowest risk.
+        groups: How many; the first is the lowest risk. By default ten, fewer where a group would
+            hold fewer than 20 customers.
         level: Coverage of the observed share's interval (0-1).
 
     Returns:
@@ -124,6 +128,8 @@ def calibration(
         (Kaplan-Meier), ``ci_low``, ``ci_high``; ``inside`` where the prediction lies within.
     """
     rows = checked(frame)
+    if groups is None:
+        groups = max(1, min(_MOST_GROUPS, len(rows) // _FEWEST_IN_GROUP))
     if len(rows) < groups:
         raise ContractError(f"{len(rows)} rows cannot fill {groups} groups; ask for fewer")
     risk = predicted.reindex(rows.index)

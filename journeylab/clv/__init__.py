@@ -1,5 +1,6 @@
 """Customer lifetime value: who will buy again, how often, for how much, and how sure that is."""
 
+from journeylab.clv.advice import advice, reasons_not_to_rank
 from journeylab.clv.bg_nbd import BgNbdFit, fit_bg_nbd
 from journeylab.clv.gamma_gamma import GammaGammaFit, fit_gamma_gamma, repeat_spend
 from journeylab.clv.holdout import (
@@ -26,6 +27,7 @@ __all__ = [
     "GammaGammaFit",
     "Periods",
     "Value",
+    "advice",
     "by_frequency",
     "compare",
     "concentration",
@@ -38,6 +40,7 @@ __all__ = [
     "p_alive_map",
     "parameter_table",
     "periods",
+    "reasons_not_to_rank",
     "repeat_spend",
     "spend_correlation",
     "tracking",

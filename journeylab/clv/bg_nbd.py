@@ -34,7 +34,7 @@ class BgNbdFit:
         unit: Time unit of ``alpha`` and of every ``recency``, ``age`` and ``horizon``.
         log_covariance: Of the logs of ``r, alpha, a, b`` (inverse Hessian).
         converged: The optimiser reached a maximum; never silently true.
-        identification: Empty, or a sentence on parameters the data hardly fix.
+        weak: Names of the parameters the data hardly fix; read the predictions, not these.
     """
 
     r: float
@@ -46,7 +46,12 @@ class BgNbdFit:
     unit: str
     log_covariance: tuple[tuple[float, ...], ...]
     converged: bool = True
-    identification: str = ""
+    weak: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """What the model is called."""
+        return "BG/NBD"
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -68,7 +73,7 @@ class BgNbdFit:
         """``model, parameter, value, standard_error``, one row per parameter."""
         return pd.DataFrame(
             {
-                "model": "BG/NBD",
+                "model": self.model,
                 "parameter": NAMES,
                 "value": list(self.parameters.values()),
                 "standard_error": list(self.standard_errors.values()),
@@ -192,7 +197,7 @@ def fit_bg_nbd(histories: pd.DataFrame, unit: str = "week") -> BgNbdFit:
         unit=unit,
         log_covariance=best.log_covariance,
         converged=best.converged,
-        identification=best.identification,
+        weak=best.weak,
     )
 
 

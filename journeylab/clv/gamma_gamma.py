@@ -31,7 +31,7 @@ class GammaGammaFit:
         n_customers: Repeat customers the fit rests on.
         log_covariance: Of the logs of ``p, q, gamma`` (inverse Hessian).
         converged: The optimiser reached a maximum.
-        identification: Empty, or a sentence on parameters the data hardly fix.
+        weak: Names of the parameters the data hardly fix; read the predictions, not these.
     """
 
     p: float
@@ -41,7 +41,12 @@ class GammaGammaFit:
     n_customers: int
     log_covariance: tuple[tuple[float, ...], ...]
     converged: bool = True
-    identification: str = ""
+    weak: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """What the model is called."""
+        return "Gamma-Gamma"
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -68,7 +73,7 @@ class GammaGammaFit:
         """``model, parameter, value, standard_error``, one row per parameter."""
         return pd.DataFrame(
             {
-                "model": "Gamma-Gamma",
+                "model": self.model,
                 "parameter": NAMES,
                 "value": list(self.parameters.values()),
                 "standard_error": list(self.standard_errors.values()),
@@ -206,7 +211,7 @@ def fit_gamma_gamma(spend: pd.DataFrame) -> GammaGammaFit:
         n_customers=round(customers),
         log_covariance=best.log_covariance,
         converged=best.converged,
-        identification=best.identification,
+        weak=best.weak,
     )
 
 

@@ -29,14 +29,14 @@ class Maximum:
         log_covariance: Of the log-parameters, the inverse Hessian; directions the data do not fix
             are held to a standard deviation of 2, so that draws stay within reason.
         converged: The gradient vanishes and the Hessian is that of a maximum.
-        identification: Empty, or a sentence naming the parameters the data hardly fix.
+        weak: Names of the parameters the data hardly fix.
     """
 
     parameters: tuple[float, ...]
     log_likelihood: float
     log_covariance: tuple[tuple[float, ...], ...]
     converged: bool
-    identification: str
+    weak: tuple[str, ...]
 
 
 def maximise(
@@ -103,23 +103,17 @@ def maximise(
             "extreme counts or ages"
         )
     covariance, smallest = _covariance(hessian)
-    weak = [
+    weak = tuple(
         name
         for name, variance, at_edge in zip(names, np.diag(covariance), edge, strict=True)
         if at_edge or variance > 0.5 * _WEAK**2
-    ]
-    identification = (
-        f"{model}: {' and '.join(weak)} {'is' if len(weak) == 1 else 'are'} weakly identified by "
-        f"{customers:,.0f} customers; read the predictions, not these parameters"
-        if weak
-        else ""
     )
     return Maximum(
         parameters=tuple(np.exp(logs).tolist()),
         log_likelihood=float(value),
         log_covariance=tuple(tuple(row) for row in covariance.tolist()),
         converged=bool(not edge.any() and smallest > 1e-3),
-        identification=identification,
+        weak=weak,
     )
 
 

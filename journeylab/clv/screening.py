@@ -86,7 +86,7 @@ def doubts(
     firsts: pd.DataFrame,
     histories: pd.DataFrame,
     spend: pd.DataFrame,
-    fits: Iterable[BgNbdFit | GammaGammaFit],
+    fits: Mapping[str, tuple[BgNbdFit | GammaGammaFit, ...]],
     comparison: pd.DataFrame,
     *,
     holdout_days: int,
@@ -98,7 +98,8 @@ def doubts(
         firsts: First purchases by day.
         histories: ``frequency, monetary_value``, one row per customer.
         spend: The rows of them that the spend model saw.
-        fits: Whose convergence and identification matter.
+        fits: Day the fits were made for -> its models, as for ``parameter_table``; their
+            convergence and identification matter.
         comparison: From ``holdout.compare``; its first row is the model's.
         holdout_days: How far was checked.
         horizon_days: How far is forecast.
@@ -117,11 +118,7 @@ def doubts(
             f"{r.ci_low:.2f} to {r.ci_high:.2f}), which the spend model rules out: value of "
             f"frequent buyers is {'understated' if r.value > 0 else 'overstated'}."
         )
-    for fit in fits:
-        if fit.identification:
-            found.append(f"{fit.identification}.")
-        elif not fit.converged:
-            found.append(f"{type(fit).__name__} did not reach a clear maximum.")
+    found += _weak_fits(fits)
     own = comparison.iloc[0]
     if own["bias_percent_low"] > 0 or own["bias_percent_high"] < 0:
         found.append(
@@ -136,6 +133,30 @@ def doubts(
             "checked."
         )
     return [text for text in found if text]
+
+
+def _weak_fits(fits: Mapping[str, tuple[BgNbdFit | GammaGammaFit, ...]]) -> list[str]:
+    """One sentence per model and parameters that the data hardly fix, naming every day."""
+    weak: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    unclear: dict[str, list[str]] = {}
+    for day, models in fits.items():
+        for fit in models:
+            where = f"up to {day} ({fit.n_customers:,} customers)"
+            if fit.weak:
+                weak.setdefault((fit.model, fit.weak), []).append(where)
+            elif not fit.converged:
+                unclear.setdefault(fit.model, []).append(where)
+    return [
+        *(
+            f"{model}: the data hardly fix {' and '.join(names)} in the fit "
+            f"{' and in the one '.join(found)}; read the predictions, not these parameters."
+            for (model, names), found in weak.items()
+        ),
+        *(
+            f"{model}: no clear maximum was reached in the fit {' and in the one '.join(found)}."
+            for model, found in unclear.items()
+        ),
+    ]
 
 
 def parameter_table(

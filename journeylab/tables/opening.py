@@ -94,7 +94,7 @@ def open_tables(
     *,
     business_tz: str | None = None,
     returns: Returns | None = None,
-    max_quarantined: float | None = None,
+    max_quarantined: float = MAX_QUARANTINED,
     resolve_identities: bool = True,
     memory_limit: str | None = None,
     threads: int | None = None,
@@ -109,7 +109,8 @@ def open_tables(
             ``tables.toml`` says, else UTC.
         returns: What becomes of negative order amounts: ``net`` keeps them among the orders,
             ``separate`` moves them to ``Tables.returns``, ``reject`` refuses them.
-        max_quarantined: Share of a table's rows (0-1) that may be refused; 1 % by default.
+        max_quarantined: Share of a table's rows (0-1) that may be refused. A named data set of
+            which more is known to be unusable keeps its own, larger share.
         resolve_identities: Fold customers who share a phone, union id or member card into one.
         memory_limit: Of the embedded engine, for example ``"2GB"``.
         threads: Of the embedded engine.
@@ -121,10 +122,8 @@ def open_tables(
     opened, report = _open(
         source, tables, business_tz, returns, resolve_identities, memory_limit, threads
     )
-    allowed = max_quarantined
-    if allowed is None:
-        named = resolve(source).dataset if isinstance(source, str) else None
-        allowed = named.max_quarantined if named else MAX_QUARANTINED
+    named = resolve(source).dataset if isinstance(source, str) else None
+    allowed = max(max_quarantined, named.max_quarantined if named else 0.0)
     _refuse_too_many(report, allowed)
     return opened
 
