@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,11 @@ from journeylab.runs.notebooks import find_notebook
 from journeylab.runs.parameters import read_assignments, read_parameters_file
 from journeylab.runs.progress import ProgressView
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Rows of the quarantine, and characters of a refused row, that a terminal shows.
+_QUARANTINED_SHOWN, _RAW_SHOWN = 20, 80
 REFUSED, FAILED, INTERRUPTED = 2, 3, 130
 
 app = typer.Typer(
@@ -75,7 +80,9 @@ def _run(
         Path | None, typer.Option("-f", help="YAML mapping of parameters; -p goes before it.")
     ] = None,
     jobs: Annotated[int, typer.Option("-j", "--jobs", help="Notebooks side by side.")] = 2,
-    seed: Annotated[int | None, typer.Option(help="For every notebook that has one.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="For every notebook that has one; from 0.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Root of the run folders.")] = None,
     label: Annotated[str | None, typer.Option(help="Part of the run folder's name.")] = None,
     notebooks: Folder = None,
@@ -94,8 +101,9 @@ def _run(
     try:
         with ProgressView(_err if as_json else _out) as view:
             result = runs.run(plan, out=out, label=label, jobs=jobs, watch=view)
-    except KeyboardInterrupt:
+    except runs.RunInterrupted as interrupt:
         _err.print("interrupted; the kernels are stopped", style="red")
+        _err.print(Text(os.path.relpath(interrupt.folder / "index.html")), soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         _print_json(result.manifest)
@@ -119,6 +127,8 @@ def _print_outcome(result: runs.RunResult) -> None:
             _out.print(Text(f"{entry['state']}: {entry['error']['message']}", style="red"))
         if "decision" in recorded:
             _out.print(Text(recorded["decision"]))
+        for path in sorted(folder.glob("tables/*.csv")):
+            _out.print(Text(f"List to act on: {os.path.relpath(path)}"), soft_wrap=True)
         for text in recorded.get("cautions", []):
             _out.print(Text(f"Caution: {text}", style="yellow"))
     latest = result.folder.parent / "latest"
@@ -217,6 +227,30 @@ def _check(
         summary = summary.reset_index()
     rows = [[str(cell) for cell in row] for row in summary.itertuples(index=False)]
     _out.print(_table([str(column) for column in summary.columns], rows))
+    _print_quarantine(report.quarantine)
+
+
+def _print_quarantine(quarantine: "pd.DataFrame") -> None:
+    """The first rows that would be refused, one line each."""
+    if quarantine.empty:
+        return
+    shown = quarantine.head(_QUARANTINED_SHOWN)
+    count = f"{len(quarantine):,} kept" if len(quarantine) > len(shown) else f"{len(shown)}"
+    _out.print()
+    _out.print(Text(f"Refused rows: the first {len(shown)} of {count}", style="bold"))
+    columns = ["file", "line", "reason", "column", "raw"]
+    rows = [[_one_line(cell) for cell in row] for row in shown[columns].itertuples(index=False)]
+    _out.print(_table(columns, rows))
+
+
+def _one_line(cell: Any) -> str:
+    """A cell of a hostile file: no line ends, no terminal codes, at most 80 characters."""
+    if cell is None or cell != cell:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    text = "".join(letter if letter.isprintable() else " " for letter in str(cell)[:200])
+    return text if len(text) <= _RAW_SHOWN else f"{text[: _RAW_SHOWN - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 @app.command("lab")

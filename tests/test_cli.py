@@ -18,7 +18,8 @@ CLV = """\
 data: str = "cdnow"  # data set
 as_of: str = "1997-09-30"  # nothing after this day is used
 horizon_days: int = 90  # how far ahead, days [1..730]
-seed: int = 7  # of every draw"""
+seed: int = 7  # of every draw
+until: str = ""  # last complete day, ISO date; empty takes the last, whatever it is"""
 
 
 @pytest.fixture
@@ -87,6 +88,8 @@ def test_importing_and_asking_for_help_load_nothing_heavy(code):
         (["run", "clv", "-f", "absent.yaml"], "absent.yaml"),
         (["run", "clv", "-j", "0"], "-j must be at least 1"),
         (["run", "clv", "--label", "a b", "-p", "data="], "a label has"),
+        (["run", "clv", "-p", "seed=-1"], "a seed is a whole number from 0"),
+        (["run", "clv", "-p", "until=yesterday"], "until = 'yesterday' is not allowed"),
         (["run", "clv", "--notebooks", "nowhere"], "no folder of notebooks at nowhere"),
         (["show", "clw"], "did you mean 'clv'"),
     ],
@@ -102,6 +105,13 @@ def test_what_is_refused_is_one_line_on_stderr_and_exit_code_2(
     assert not (folder.parent / "runs").exists()
 
 
+def test_a_negative_seed_exits_2_and_starts_nothing(folder, call):
+    code, _, err = call("run", "clv", "--seed", "-1")
+    assert code == 2
+    assert "--seed" in err
+    assert not (folder.parent / "runs").exists()
+
+
 def test_list_and_show_say_what_there_is(folder, call):
     (folder / "50_odd.ipynb").write_text("{}")
     code, out, _ = call("list")
@@ -110,7 +120,7 @@ def test_list_and_show_say_what_there_is(folder, call):
     assert "cannot be read as a notebook" in out
     rows = json.loads(call("list", "--json")[1])
     assert [(row["name"], row["parameters"]) for row in rows] == [
-        ("clv", 4),
+        ("clv", 5),
         ("odd", 0),
         ("template", 1),
     ]
@@ -119,6 +129,9 @@ def test_list_and_show_say_what_there_is(folder, call):
     for part in ("horizon_days", "how far ahead", "days", "[1..730]", "2024-01-31"):
         assert part in out
     shown = json.loads(call("show", "clv", "--json")[1])
+    assert [parameter["unit"] for parameter in shown["parameters"]] == [None, None, "days"] + 2 * [
+        None
+    ]
     assert shown["records"] == ["value"]
     assert shown["parameters"][2] == {
         "name": "horizon_days",
@@ -135,7 +148,17 @@ def test_list_and_show_say_what_there_is(folder, call):
 def test_check_prints_the_report_and_refuses_what_is_no_source(call, monkeypatch):
     counts = {"orders": {"read": 3, "accepted": 2, "quarantined": 1, "reasons": {"null_id": 1}}}
     summary = pd.DataFrame({"table": ["orders"], "quarantined": [1]})
-    report = SimpleNamespace(to_json=lambda: counts, summary=lambda: summary)
+    quarantine = pd.DataFrame(
+        {
+            "table": "orders",
+            "file": "orders.csv",
+            "line": range(2, 27),
+            "reason": "null_id",
+            "column": [None, *24 * ["order_id"]],
+            "raw": ["\x1b[2J[red]," + "x" * 500, *(f"raw {n}" for n in range(24))],
+        }
+    )
+    report = SimpleNamespace(to_json=lambda: counts, summary=lambda: summary, quarantine=quarantine)
 
     def check(source):
         if source == "nothing":
@@ -144,7 +167,17 @@ def test_check_prints_the_report_and_refuses_what_is_no_source(call, monkeypatch
 
     monkeypatch.setattr("journeylab.tables.check", check, raising=False)
     code, out, _ = call("check", "orders.csv")
-    assert (code, out.split()) == (0, ["table", "quarantined", "orders", "1"])
+    assert (code, out.split()[:4]) == (0, ["table", "quarantined", "orders", "1"])
+    assert "the first 20 of 25" in out
+    assert "\x1b" not in out
+    first = out.splitlines()[5]
+    assert first.split()[:3] == ["orders.csv", "2", "null_id"]
+    assert "[red],xxx" in first
+    assert first.count("x") < 80
+    assert "raw 18" in out
+    assert "raw 19" not in out
+    report.quarantine = quarantine.iloc[:0]
+    assert call("check", "orders.csv")[1].split() == ["table", "quarantined", "orders", "1"]
     code, out, _ = call("check", "orders.csv", "--json")
     assert (code, json.loads(out)) == (0, counts)
     code, _, err = call("check", "nothing")
@@ -154,12 +187,18 @@ def test_check_prints_the_report_and_refuses_what_is_no_source(call, monkeypatch
 def test_run_ends_with_the_decision_and_the_page_and_3_where_something_failed(folder, call):
     parameters = "n: int = 1  # divided by"
     write_notebook(
-        folder / "40_share.ipynb", parameters, "1 / n", decision='decision("Send [5] to all.")'
+        folder / "40_share.ipynb",
+        parameters,
+        "1 / n\nfrom pathlib import Path\nPath('tables').mkdir()\n"
+        "Path('tables/ranking.csv').write_text('customer_id')",
+        decision='decision("Send [5] to all.")',
     )
     code, out, _ = call("run", "share", "--label", "one", "--out", "elsewhere")
     assert code == 0
     assert "40_share: running" in out
-    assert "Send [5] to all." in out
+    assert "Send [5] to all.\nList to act on: elsewhere/" in out
+    assert "_one_" in out.partition("List to act on: ")[2]
+    assert out.count("/40_share/tables/ranking.csv\n") == 1
     assert out.splitlines()[-1] == "elsewhere/latest/index.html"
     assert len(list((folder.parent / "elsewhere").glob("*_one_*"))) == 1
     code, out, err = call("run", "40_share.ipynb", "-p", "n=0", "--json")

@@ -182,6 +182,77 @@ def test_a_page_stays_under_three_megabytes_whatever_the_figures_weigh(tmp_path,
     assert 'href="figures/tracking.svg"' in text_of(page)
 
 
+def test_a_page_stays_under_three_megabytes_whatever_was_printed(tmp_path, svg):
+    notebook = clv_notebook(svg)
+    noisy = notebook.cells[-2]
+    wide = "".join(f"<td>{n}&lt;</td>" for n in range(30))
+    frame = f"<table>{f'<tr>{wide}</tr>' * 100}</table>"
+    noisy.outputs = [new_output("stream", name="stdout", text="<&>\n" * 50_000)]
+    for _ in range(120):
+        notebook.cells.append(again(noisy))
+    noisy.outputs = [
+        new_output("display_data", {"text/html": f"<p>{'&lt;' * 900_000}</p>{frame}"}),
+        new_output("display_data", {"text/markdown": "word " * 200_000}),
+    ]
+    long = {"cell": 9, "name": "E", "message": "m" * 2_800_000, "traceback": "t" * 2_800_000}
+    entry = {**CLV_ENTRY, "state": "failed", "error": long}
+    page = write_page(lay_down(tmp_path, entry, notebook), MANIFEST, entry)
+    assert page.stat().st_size < 3_000_000
+    assert "characters left out" in text_of(page)
+    assert "bytes left out" in text_of(page)
+
+
+def test_lists_for_a_spreadsheet_are_linked_from_page_text_and_index(tmp_path, svg):
+    notebook = clv_notebook(svg)
+    notebook.cells[-2].outputs = [
+        new_output("execute_result", {"text/plain": "PosixPath('tables/ranking.csv')"}),
+        new_output("execute_result", {"text/plain": "PosixPath('tables/absent.csv')"}),
+        new_output("display_data", {"text/html": '<a href="tables/ranking.csv">in HTML</a>'
+                                    '<a href="../../secret.csv">no</a>'}),
+    ]  # fmt: skip
+    notebook.cells[-3].source = "## Lists\n\n[in words](tables/ranking.csv)"
+    folder = lay_down(tmp_path, CLV_ENTRY, notebook)
+    (folder / "tables").mkdir()
+    for name in ("ranking.csv", "a second.csv", ".hidden.csv", "ranking.parquet"):
+        (folder / "tables" / name).write_text("customer_id\n")
+    (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST))
+    html = body_of(write_page(folder, MANIFEST, CLV_ENTRY))
+    top, _, rest = html.partition('<ul class="key">')
+    assert 'List to act on: <a href="tables/ranking.csv">ranking.csv</a></p>' in top
+    assert '<a href="tables/ranking.csv">in HTML</a>' in rest
+    assert '<a href="tables/ranking.csv" rel="noopener noreferrer">in words</a>' in rest
+    assert '<p class="note"><a href="tables/ranking.csv">tables/ranking.csv</a></p>' in rest
+    assert "absent.csv&#39;" in rest
+    assert "secret" not in html
+    assert '<a href="tables/ranking.csv">' in html.partition("<footer>")[2]
+    index = body_of(write_index(tmp_path))
+    assert 'List to act on: <a href="30_clv/tables/ranking.csv">ranking.csv</a></p>' in index
+
+
+def test_what_was_recorded_before_a_kernel_died_is_on_the_page(tmp_path, svg):
+    notebook = clv_notebook(svg)
+    for cell in notebook.cells:
+        cell.pop("outputs", None)
+    dead = {"cell": 9, "name": "DeadKernelError", "message": "the kernel died", "traceback": ""}
+    entry = {**CLV_ENTRY, "state": "failed", "error": dead}
+    folder = lay_down(tmp_path, entry, None)
+    (folder / "notebook.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    value = {k: v for k, v in estimate("", 9.5, 9, 10, "USD").items() if k not in ("name", "kind")}
+    kept = {
+        "worth": value,
+        "customers": 2357,
+        "gamma_gamma": {"p": 6.25},
+        "ranking": {"table": "tables/ranking.parquet", "rows": 3, "columns": ["clv"]},
+        "odd": {"table": "../../x", "rows": 3, "columns": ["clv"]},
+        "cautions": ["Few data."],
+    }
+    (folder / "results.json").write_text(json.dumps(kept))
+    after = body_of(write_page(folder, MANIFEST, entry)).partition("What was recorded before")[2]
+    for part in ("Worth", "Customers", "2,357", "6.25", 'href="tables/ranking.parquet"'):
+        assert part in after
+    assert 'href="../../x"' not in after
+
+
 def test_two_figures_on_a_page_share_no_id_and_every_reference_is_found(tmp_path, svg):
     notebook = clv_notebook(svg)
     drawing = next(cell for cell in notebook.cells if "figures.tracking" in cell.source)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from planted import write_notebook
 
+import journeylab
 from journeylab.errors import RunError
 from journeylab.estimate import Estimate
 from journeylab.runs import make_plan, recorded, run
@@ -59,7 +60,11 @@ def write_project(root: Path) -> Path:
         notebooks / "30_broken.ipynb",
         "n: int = 0  # divided by",
         'record("before", 1)',
-        '1 / n\nrecord("after", 2)',
+        f'here = "{root}/secret.csv"\nprint("\\x1b[32m" + here)\n'
+        "from journeylab.errors import FitError\nfrom journeylab.runs import read_reference\n"
+        "try:\n    read_reference(here, here)\nexcept Exception as error:\n"
+        '    raise FitError(f"\\x1b[31m{here}: n={n}") from error\n'
+        'record("after", 2)',
     )
     write_notebook(
         notebooks / "31_deadly.ipynb", "n: int = 9  # exit code", "import os; os._exit(n)"
@@ -160,12 +165,12 @@ def test_a_failing_notebook_keeps_its_report_and_what_it_recorded_and_blocks_wha
     error = entries(whole)["30_broken"]["error"]
     assert (error["cell"], error["name"], error["message"]) == (
         4,
-        "ZeroDivisionError",
-        "division by zero",
+        "FitError",
+        "secret.csv: n=0",
     )
     assert "\x1b" not in error["traceback"]
     assert results(whole, "30_broken") == {"before": 1}
-    assert "ZeroDivisionError" in (whole / "30_broken" / "report.html").read_text(encoding="utf-8")
+    assert "FitError" in (whole / "30_broken" / "report.html").read_text(encoding="utf-8")
     assert entries(whole)["40_blocked"]["error"] == {"message": "blocked by 30_broken"}
 
 
@@ -200,13 +205,21 @@ def test_the_manifest_says_what_ran_on_what_and_what_came_out(whole, again):
 def test_nothing_left_behind_names_this_machine_or_is_half_written(root, whole):
     files = [path for path in whole.rglob("*") if path.is_file()]
     assert not [path for path in files if path.name.startswith(".") or "partial" in path.name]
-    places = (str(root), str(root.resolve()), str(Path.home()), sys.prefix, socket.gethostname())
+    checkout = str(Path(journeylab.__file__).parents[1])
+    places = (
+        *(str(root), str(root.resolve()), str(Path.home()), sys.prefix, checkout, "/tmp/"),
+        socket.gethostname(),
+    )
     for path in files:
-        if path.suffix == ".html":
-            # the page's words are its own; the machine's folders are not among them
-            places = places[:4]
+        # a page's words are its own and may be the machine's name; its folders are not among them
+        sought = places[:-1] if path.suffix == ".html" else places
         text = path.read_bytes().decode("utf-8", errors="ignore")
-        assert not [place for place in places if place.strip("/") and place in text], path
+        assert not [place for place in sought if place.strip("/") and place in text], path
+    # colours end in a letter, and a path behind one is a path all the same
+    broken = (whole / "30_broken" / "notebook.ipynb").read_text()
+    assert "secret.csv" in broken
+    assert "journeylab/runs/references.py" in broken
+    assert "\\u001b" not in broken
     assert "reads orders.csv" in (whole / "10_first" / "log.txt").read_text()
 
 
@@ -294,7 +307,7 @@ def test_an_interrupt_stops_the_kernels_and_exits_with_130(tmp_path):
         time.sleep(0.1)
     kernel = int(next(tmp_path.glob("runs/*/*/pid")).read_text())
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    out, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
     assert not still_running(kernel)
@@ -302,3 +315,6 @@ def test_an_interrupt_stops_the_kernels_and_exits_with_130(tmp_path):
     assert entries(folder)["10_slow"]["error"]["message"] == "interrupted"
     assert results(folder, "10_slow") == {"x": 1}
     assert not (tmp_path / "runs" / "latest").exists()
+    assert "interrupted" in (folder / "index.html").read_text(encoding="utf-8")
+    assert (folder / "10_slow" / "report.html").exists()
+    assert f"{folder.name}/index.html" in out + said

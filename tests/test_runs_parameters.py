@@ -158,3 +158,56 @@ def test_a_parameters_file_that_is_no_mapping_is_refused(tmp_path, text, complai
 def test_a_missing_parameters_file_is_named(tmp_path):
     with pytest.raises(RunError, match=r"absent\.yaml"):
         read_file(tmp_path / "absent.yaml")
+
+
+DATES = """\
+as_of: str = ""  # last day the fit may see, ISO date; empty takes the middle of the data
+landmarks: str = ""  # ISO dates to look from, parted by commas; empty takes three
+until: str = "1998-06-30"  # last complete day, ISO date [1997-01-01..1998-06-30]
+data: str = "cdnow"  # data set, folder, orders file or database URL
+"""
+
+
+def dates() -> dict[str, Parameter]:
+    return {parameter.name: parameter for parameter in read_parameters(DATES, "clv")}
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("as_of", ""),
+        ("as_of", "1997-09-30"),
+        ("landmarks", ""),
+        ("landmarks", "1997-09-30"),
+        ("landmarks", "1997-09-30, 1997-12-31,1998-03-31"),
+        ("until", "1997-09-30"),
+    ],
+)
+def test_the_words_iso_date_in_a_meaning_mark_a_date_that_may_be_empty_where_the_default_is(
+    name, accepted
+):
+    assert dates()[name].accept(accepted, "clv") == accepted
+
+
+@pytest.mark.parametrize(
+    ("name", "refused", "allowed"),
+    [
+        ("as_of", "banana", "a date written as 2024-01-31, or empty"),
+        ("as_of", "1997-02-30", "or empty"),
+        ("as_of", "1997-09-30,1997-10-31", "a date written as"),
+        ("landmarks", "1997-09-30;1997-12-31", "parted by commas, or empty"),
+        ("landmarks", "1997-09-30,", "parted by commas"),
+        ("landmarks", "soon", "dates written as 2024-01-31"),
+        ("until", "", "a date written as 2024-01-31 in [1997-01-01..1998-06-30]"),
+        ("until", "1998-07-01", "[1997-01-01..1998-06-30]"),
+    ],
+)
+def test_text_that_is_no_date_is_refused_where_a_date_is_meant(name, refused, allowed):
+    with pytest.raises(RunError, match="is not allowed") as refusal:
+        dates()[name].accept(refused, "clv")
+    assert allowed in str(refusal.value)
+
+
+def test_only_a_number_has_a_unit():
+    assert dates()["data"].meaning == "data set, folder, orders file or database URL"
+    assert {parameter.unit for parameter in dates().values()} == {None}

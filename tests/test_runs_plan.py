@@ -109,6 +109,14 @@ def test_the_seed_goes_to_every_notebook_that_has_one_unless_it_is_given(folder)
     assert plan(folder, "touches").seed == 7
 
 
+def test_a_negative_seed_is_refused_however_it_is_given(folder):
+    with pytest.raises(RunError, match=r"--seed must be .* from 0; got -1"):
+        plan(folder, "clv", seed=-1)
+    with pytest.raises(RunError, match="30_clv: a seed is a whole number from 0; got -2"):
+        plan(folder, "clv", parameters={"seed": "-2"})
+    assert plan(folder, "clv", seed=0).seed == 0
+
+
 def test_bound_parameters_make_a_second_instance_beside_the_plain_one(folder):
     planned = plan(
         folder, "clv", "touches", parameters={"value": "@clv(data=simulated,horizon_days=30)/value"}

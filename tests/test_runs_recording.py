@@ -1,6 +1,7 @@
 """What ``record`` keeps, shows and refuses, and what ``recorded`` gives back."""
 
 import json
+import time
 from decimal import Decimal
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from journeylab.errors import ContractError, RunError
 from journeylab.estimate import Estimate
 from journeylab.runs import caution, decision, record, recorded
-from journeylab.runs.scrubbing import Scrubber
+from journeylab.runs.scrubbing import Scrubber, without_terminal_codes
 from journeylab.runs.showing import _result_html, estimate_text
 
 
@@ -140,6 +141,58 @@ def test_a_value_of_another_kind_is_refused(own, value):
 def test_a_frame_that_would_lose_something_is_refused(own, frame):
     with pytest.raises(ContractError):
         record("table", frame)
+
+
+def test_bands_are_kept_as_their_text_and_what_is_missing_stays_so(own):
+    days = pd.Series([3, 40, None], name="days")
+    bands = pd.cut(days, [0, 30, 90])
+    record("cut", pd.DataFrame({"band": bands, "days": days}))
+    record("bare", pd.DataFrame({"band": pd.Series(pd.array(bands.astype("interval")))}))
+    record("grouped", days.groupby(bands.rename("band"), observed=True).sum())
+    cut, bare, grouped = (
+        pd.read_parquet(own / "tables" / f"{name}.parquet") for name in ("cut", "bare", "grouped")
+    )
+    assert cut["band"].tolist() == ["(0, 30]", "(30, 90]", None]
+    assert bare["band"].iloc[0].startswith("(0")
+    assert grouped["band"].tolist() == ["(0, 30]", "(30, 90]"]
+
+
+def test_durations_and_periods_come_back_as_they_were(own):
+    frame = pd.DataFrame(
+        {
+            "gap": pd.to_timedelta([1, 2], unit="D"),
+            "month": pd.period_range("2024-01", periods=2, freq="M"),
+        }
+    )
+    record("table", frame)
+    back = pd.read_parquet(own / "tables" / "table.parquet")
+    assert back["gap"].tolist() == frame["gap"].tolist()
+    assert list(back["month"].astype(str)) == ["2024-01", "2024-02"]
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (pd.Series([1 + 2j, 3j]), "complex128"),
+        (pd.arrays.SparseArray([0, 1]), "Sparse"),
+        (pd.Series([1, "a"]), "object"),
+        (pd.Series([object(), object()]), "object"),
+        (pd.Series([2**70, 1], dtype=object), "object"),
+        (pd.Series([np.zeros((2, 2)), np.zeros((2, 2))]), "object"),
+    ],
+)
+def test_a_column_that_cannot_be_kept_is_named_with_its_type_and_what_helps(own, column, kind):
+    with pytest.raises(ContractError) as refusal:
+        record("parts", pd.DataFrame({"fine": [1, 2], "odd": column}))
+    for part in ("parts: ", f"column 'odd' of type {kind}", ".astype(str)"):
+        assert part in str(refusal.value)
+    assert not (own / "results.json").exists()
+
+
+def test_an_index_that_is_called_like_a_column_is_refused_by_name(own):
+    spend = pd.Series([1.0, 2.0], index=pd.Index(["a", "b"], name="spend"), name="spend")
+    with pytest.raises(ContractError, match="spend_by: 'spend' names both a level of the index"):
+        record("spend_by", spend)
 
 
 def test_a_figure_needs_alt_text_and_nothing_else_takes_it(own):
@@ -291,6 +344,31 @@ def test_an_estimate_reads_as_one_line():
     assert estimate_text(1234.5, 0.12345, 2e6, 0.95, "USD") == (
         "1,234 USD (95 % interval 0.1235 to 2,000,000)"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 2_000_000,
+        "/ipykernel_" * 180_000,
+        "a/ipykernel_1/2.py" * 110_000,
+        "data:" * 400_000,
+        "\x1b]" * 700_000,
+        "://x" * 500_000,
+    ],
+)
+def test_scrubbing_two_megabytes_without_a_blank_takes_seconds_at_most(tmp_path, text):
+    scrubber = Scrubber(tmp_path / "runs" / "r1", tmp_path, {})
+    started = time.process_time()
+    scrubber.text(without_terminal_codes(text))
+    assert time.process_time() - started < 4
+
+
+def test_scrubbing_leaves_encoded_pictures_alone_and_words_around_them_not(tmp_path):
+    picture = f"data:image/png;base64,AAAA{tmp_path}/AAAA"
+    scrubber = Scrubber(tmp_path / "runs" / "r1", tmp_path, {})
+    assert scrubber.text(f"{tmp_path}/a {picture} {tmp_path}/b") == f"a {picture} b"
+    assert without_terminal_codes(f"\x1b[1;32m{tmp_path}\x1b[?25l\x1b]8;;x\x07") == str(tmp_path)
 
 
 def test_scrubbing_shortens_this_machines_folders_and_leaves_the_rest(tmp_path):

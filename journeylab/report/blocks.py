@@ -3,12 +3,20 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
 
 from journeylab.errors import RunError
-from journeylab.report.cleaning import RawTable, clean_svg, plain, read_html
+from journeylab.report.cleaning import (
+    LOCAL_FILE,
+    RawTable,
+    clean_svg,
+    plain,
+    read_html,
+    shortened,
+)
 from journeylab.report.markdown import render
 from journeylab.report.notebook import NotebookCell, Output
 from journeylab.report.numbers import estimate_texts, number, words
@@ -18,7 +26,10 @@ from journeylab.report.tables import Table, named_rows, readable_table
 # Together with prose and code this keeps a page under 3 MB.
 _MOST_FIGURE_BYTES = 2_200_000
 _MOST_CHARACTERS = 20_000
+# Prose, code, tables and what was printed, all together.
+_MOST_BYTES = 650_000
 _PICTURE = re.compile(r"[A-Za-z0-9+/=\s]+")
+_PATH_SHOWN = re.compile(r"(?:Posix|Windows)?Path\((['\"])(.+)\1\)")
 _SCALARS = ("estimate", "number", "text")
 
 
@@ -27,8 +38,8 @@ class Block:
     """One piece of a page's body.
 
     Attributes:
-        kind: ``prose``, ``figure``, ``table``, ``text``, ``caution``, ``decision``, ``code``,
-            ``log`` or ``failure``.
+        kind: ``prose``, ``figure``, ``table``, ``text``, ``file``, ``caution``, ``decision``,
+            ``code``, ``log`` or ``failure``.
         html: Safe HTML of prose, a figure or code.
         text: Text to show as it is.
         table: Of a table.
@@ -48,6 +59,7 @@ class Block:
 
 @dataclass
 class _Body:
+    folder: Path | None = None
     blocks: list[Block] = field(default_factory=list)
     code: list[str] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
@@ -58,9 +70,14 @@ class _Body:
     figure_bytes: int = 0
 
 
-def body(cells: Iterable[NotebookCell]) -> list[Block]:
-    """The blocks of a page; consecutive code is one block after what it printed."""
-    page = _Body()
+def body(cells: Iterable[NotebookCell], folder: Path | None = None) -> list[Block]:
+    """The blocks of a page; consecutive code is one block after what it printed.
+
+    Args:
+        cells: Of the executed notebook.
+        folder: The notebook's own, whose files may be linked.
+    """
+    page = _Body(folder)
     for cell in cells:
         if cell.kind == "markdown":
             _end_code(page)
@@ -73,7 +90,49 @@ def body(cells: Iterable[NotebookCell]) -> list[Block]:
             for output in cell.outputs:
                 _add_output(page, output)
     _end_code(page)
+    return _within_budget(page.blocks)
+
+
+def recorded_blocks(results: dict[str, Any]) -> list[Block]:
+    """Blocks of what ``results.json`` holds and no cell shows, because it was never saved."""
+    page = _Body()
+    for name, entry in results.items():
+        known = entry if isinstance(entry, dict) else {}
+        if {"value", "ci_low", "ci_high", "level", "unit"} <= known.keys():
+            page.scalars.append({**known, "name": name, "kind": "estimate"})
+        elif not isinstance(entry, dict):
+            page.scalars.append({"name": name, "kind": "text", "value": entry})
+        elif link := file_link(entry, "table") or file_link(entry, "figure"):
+            page.blocks.append(Block("file", link=link))
+        else:
+            _add_record(page, {"name": name, "kind": "mapping", "value": entry}, {})
+    _end_scalars(page)
     return page.blocks
+
+
+def _within_budget(blocks: list[Block]) -> list[Block]:
+    """The blocks with what was printed, logged or tabled left out once a page has too much."""
+    kept, spent = [], 0
+    for block in blocks:
+        weight = _bytes(block.text)
+        if block.html is not None and block.kind != "figure":
+            weight += _bytes(block.html)
+        if block.table is not None:
+            rows = (*block.table.head, *block.table.body)
+            # around each cell stands markup
+            weight += sum(_bytes(cell.text) + 40 for row in rows for cell in row)
+        if spent + weight > _MOST_BYTES and block.kind not in ("decision", "figure", "caution"):
+            left_out = f"[... {weight:,} bytes left out; notebook.ipynb may have more ...]"
+            block = Block("text", text=left_out, link=block.link)
+            weight = len(left_out)
+        spent += weight
+        kept.append(block)
+    return kept
+
+
+def _bytes(text: str) -> int:
+    """What a text weighs on a page; safe HTML stays as it is."""
+    return len(escape(text).encode("utf-8"))
 
 
 def _end_code(page: _Body) -> None:
@@ -96,10 +155,7 @@ def highlighted(source: str) -> Markup:
 
 
 def _cut(text: str) -> str:
-    text = plain(text).strip("\n")
-    if len(text) <= _MOST_CHARACTERS:
-        return text
-    return f"{text[:_MOST_CHARACTERS]}\n... {len(text) - _MOST_CHARACTERS:,} more characters"
+    return shortened(plain(text).strip("\n"), _MOST_CHARACTERS)
 
 
 def _add_output(page: _Body, output: Output) -> None:
@@ -191,8 +247,19 @@ def _add_bundle(page: _Body, bundle: dict[str, Any], name: str, entry: dict[str,
             page.blocks.append(_table_block(table, name, entry, kept))
         elif not kept:
             page.blocks.append(Block("prose", part))
-    if not parts and str(bundle.get("text/plain", "")).strip():
+    text = str(bundle.get("text/plain", "")).strip()
+    if not parts and (link := _file_shown(text, page.folder)):
+        page.blocks.append(Block("file", link=link))
+    elif not parts and text:
         page.blocks.append(Block("text", text=_cut(str(bundle["text/plain"]))))
+
+
+def _file_shown(text: str, folder: Path | None) -> str:
+    """The file beside the page that a path shown by a cell names; nothing where it is none."""
+    found = _PATH_SHOWN.fullmatch(text)
+    if found is None or folder is None or not LOCAL_FILE.fullmatch(found[2]):
+        return ""
+    return str(found[2]) if (folder / found[2]).is_file() else ""
 
 
 def _table_block(table: Table, name: str, entry: dict[str, Any], link: str) -> Block:

@@ -14,7 +14,8 @@ from markupsafe import Markup
 
 from journeylab.errors import RunError
 
-_TERMINAL_CODES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[@-Z\\-_])")
+# a title or link ends at the bell or before the next code, so that none is searched for twice
+_TERMINAL_CODES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -23,6 +24,15 @@ def plain(text: str) -> str:
     text = _TERMINAL_CODES.sub("", text).replace("\r\n", "\n")
     lines = (line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n"))
     return _CONTROL.sub("", "\n".join(lines))
+
+
+def shortened(text: str, most: int) -> str:
+    """At most about ``most`` characters: head and tail, and between them how many are left out."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    left_out = len(text) - 2 * half
+    return f"{text[:half]}\n[... {left_out:,} characters left out ...]\n{text[len(text) - half :]}"
 
 
 @dataclass
@@ -48,6 +58,8 @@ _KEPT = frozenset(
     {"p", "br", "strong", "b", "em", "i", "code", "pre", "ul", "ol", "li", "blockquote",
      "dl", "dt", "dd", "sub", "sup", "small", "hr"}
 )  # fmt: skip
+# a file that a notebook left beside its page; nothing in it needs escaping
+LOCAL_FILE = re.compile(r"(?:tables|figures)/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _ALONE = frozenset({"br", "hr"})
 _DROPPED = frozenset(
     {"script", "style", "template", "iframe", "object", "embed", "noscript", "svg", "math",
@@ -89,6 +101,9 @@ class HtmlReader(HTMLParser):
             self._html.append(f"<{tag}>")
             if tag not in _ALONE:
                 self._open.append(tag)
+        elif tag == "a" and LOCAL_FILE.fullmatch(address := dict(attrs).get("href") or ""):
+            self._html.append(f'<a href="{address}">')
+            self._open.append(tag)
 
     def _start_in_table(self, table: RawTable, tag: str, attributes: dict[str, str | None]) -> None:
         if tag == "thead":

@@ -16,6 +16,7 @@ from journeylab.report.page import key_figures, page_title
 from journeylab.report.site import (
     first_sentence,
     language,
+    lists_to_act_on,
     moment,
     number_of,
     seconds,
@@ -92,6 +93,7 @@ def _card(run_folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
         "page": "report.html" in present,
         "files": [name for name in present if name != "report.html"],
         "decision": first_sentence(plain(decision_text(notebook, results))),
+        "lists": lists_to_act_on(folder) if linked else [],
         "figures": key_figures(notebook, results),
         "cautions": [plain(text) for text in caution_texts(notebook, results)],
         "trouble": reason if state in ("failed", "blocked") else "",

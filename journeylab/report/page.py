@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from journeylab.report.blocks import body, highlighted
-from journeylab.report.cleaning import plain
+from journeylab.report.blocks import body, highlighted, recorded_blocks
+from journeylab.report.cleaning import plain, shortened
 from journeylab.report.markdown import render
 from journeylab.report.notebook import (
     ExecutedNotebook,
@@ -19,6 +19,7 @@ from journeylab.report.site import (
     day,
     first_sentence,
     language,
+    lists_to_act_on,
     moment,
     number_of,
     seconds,
@@ -28,6 +29,7 @@ from journeylab.report.site import (
 )
 
 _KEY_FIGURES = 3
+_MOST_IN_MESSAGE, _MOST_IN_TRACEBACK = 2_100, 21_000
 _FILES = ("results.json", "notebook.ipynb", "log.txt")
 
 
@@ -57,12 +59,22 @@ def write_page(instance_folder: Path, run: dict[str, Any], notebook_entry: dict[
         "doubt": render(notebook.doubt, last_level=2)[0] if notebook.doubt else "",
         "cautions": [plain(text) for text in caution_texts(notebook, results)],
         "settings": _settings(notebook, notebook_entry),
-        "blocks": body(notebook.cells),
+        "blocks": [
+            *body(notebook.cells, instance_folder),
+            *recorded_blocks(_only_in_results(notebook, results)),
+        ],
+        "lists": lists_to_act_on(instance_folder),
         "facts": _facts(run, notebook_entry),
         "run": run,
         "links": [name for name in _FILES if (instance_folder / name).exists()],
     }
     return write("page.html.j2", instance_folder / "report.html", values)
+
+
+def _only_in_results(notebook: ExecutedNotebook, results: dict[str, Any]) -> dict[str, Any]:
+    """What was kept before a kernel died, where its notebook was not saved with it."""
+    shown = {entry.get("name") for entry in notebook.records} | {"decision", "cautions"}
+    return {name: entry for name, entry in results.items() if name not in shown}
 
 
 def page_title(notebook: ExecutedNotebook, entry: dict[str, Any]) -> str:
@@ -122,9 +134,9 @@ def _trouble(notebook: ExecutedNotebook, entry: dict[str, Any]) -> dict[str, Any
     return {
         "state": state,
         "place": f"Cell {place}" if place is not None else "",
-        "message": message or "No reason was recorded.",
+        "message": shortened(message, _MOST_IN_MESSAGE) or "No reason was recorded.",
         "code": highlighted(cell.source) if cell is not None else "",
-        "traceback": plain(str(error.get("traceback") or "")),
+        "traceback": shortened(plain(str(error.get("traceback") or "")), _MOST_IN_TRACEBACK),
     }
 
 

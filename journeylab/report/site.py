@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from journeylab.report.cleaning import LOCAL_FILE
+
 _HERE = Path(__file__).parent
 SPACE = "\N{NO-BREAK SPACE}"
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
@@ -99,6 +101,12 @@ def short_source(source: Any) -> str:
     text = str(source or "").rstrip("/")
     last = re.split(r"[/\\]", text)[-1]
     return last if "." in last else last.replace("_", " ")
+
+
+def lists_to_act_on(folder: Path) -> list[str]:
+    """CSV tables that a notebook left, relative to its folder."""
+    found = (f"tables/{path.name}" for path in folder.glob("tables/*.csv") if path.is_file())
+    return sorted(path for path in found if LOCAL_FILE.fullmatch(path))
 
 
 def file_link(entry: Any, key: str) -> str:

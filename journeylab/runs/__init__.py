@@ -3,7 +3,7 @@
 In a notebook: ``from journeylab.runs import caution, decision, record, recorded``.
 """
 
-from journeylab.runs.execution import Progress, RunResult, run
+from journeylab.runs.execution import Progress, RunInterrupted, RunResult, run
 from journeylab.runs.notebooks import Notebook, find_folder, notebook_paths, read_notebook
 from journeylab.runs.parameters import Parameter
 from journeylab.runs.plan import Instance, Plan, make_plan
@@ -18,6 +18,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Reference",
+    "RunInterrupted",
     "RunResult",
     "caution",
     "decision",

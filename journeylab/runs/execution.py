@@ -56,6 +56,18 @@ class Progress:
     message: str = ""
 
 
+class RunInterrupted(KeyboardInterrupt):
+    """The run was interrupted; its kernels are stopped.
+
+    Attributes:
+        folder: The run's folder, complete as far as the run came.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"interrupted; what was done is in {folder}")
+        self.folder = folder
+
+
 Watch = Callable[[dict[str, Progress]], None]
 
 
@@ -96,7 +108,8 @@ def run(
 
     Raises:
         RunError: The label or number of jobs is not allowed, or the root cannot be written.
-        KeyboardInterrupt: Interrupted; the kernels are stopped and the folder is left complete.
+        RunInterrupted: Interrupted (a KeyboardInterrupt); the kernels are stopped and the folder is
+            left complete, with an index, but ``latest`` does not name it.
     """
     if jobs < 1:
         raise RunError(f"-j must be at least 1; got {jobs}")
@@ -215,6 +228,8 @@ class _Execution:
         try:
             self._work(sockets)
             finished = True
+        except KeyboardInterrupt as interrupt:
+            raise RunInterrupted(self._folder) from interrupt
         finally:
             for worker in self._workers:
                 worker.stop()
@@ -224,10 +239,10 @@ class _Execution:
             self._manifest["finished_at"] = utc_now()
             self._manifest["duration_seconds"] = round(time.monotonic() - started, 3)
             self._save()
-        # nbconvert and its kin are slow to import, and a refused run needs no page
-        from journeylab.report import write_index
+            # slow to import, and a refused run needs no page
+            from journeylab.report import write_index
 
-        write_index(self._folder)
+            write_index(self._folder)
         publish_latest(self._folder)
         return RunResult(self._folder, self._manifest)
 
@@ -341,7 +356,7 @@ class _Execution:
         self._entries[name] |= {"state": "blocked", "error": {"message": why}}
         self._end(name)
 
-    def _fail(self, name: str, why: str, page: bool = True) -> None:
+    def _fail(self, name: str, why: str) -> None:
         """Complete the folder of a notebook whose worker can no longer do it."""
         error = {
             "cell": self._progress[name].cell or None,
@@ -359,13 +374,12 @@ class _Execution:
             "duration_seconds": round(time.monotonic() - self._started[name], 3),
             "outputs": output_hashes(folder),
         }
-        if page:
-            write_notebook_page(folder, self._manifest, self._entries[name])
+        write_notebook_page(folder, self._manifest, self._entries[name])
 
     def _close_interrupted(self) -> None:
         for name, entry in self._entries.items():
             if entry["state"] == "running":
-                self._fail(name, "interrupted", page=False)
+                self._fail(name, "interrupted")
             elif entry["state"] == "pending":
                 entry |= {"state": "blocked", "error": {"message": "the run was interrupted"}}
 

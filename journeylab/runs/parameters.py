@@ -15,7 +15,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from math import isfinite
 from pathlib import Path
@@ -28,6 +28,8 @@ _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+# in the meaning of a text; "ISO dates" are several, parted by commas
+_DATE_WORDS = re.compile(r"\bISO date(s?)\b")
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 _BOUNDS = re.compile(r"\[\s*([^\[\]]*?)\s*\.\.\s*([^\[\]]*?)\s*\]$")
 _CHOICES = re.compile(r"\{([^{}]*)\}$")
@@ -74,8 +76,16 @@ class Parameter:
 
     @property
     def is_date(self) -> bool:
-        """Whether values are ISO dates, which the default decides."""
-        return isinstance(self.default, str) and _is_iso_date(self.default)
+        """Whether a value is one ISO date: the default is, or the meaning says "ISO date"."""
+        if not isinstance(self.default, str) or self.is_date_list:
+            return False
+        return _is_iso_date(self.default) or bool(_DATE_WORDS.search(self.meaning))
+
+    @property
+    def is_date_list(self) -> bool:
+        """Whether a value is ISO dates parted by commas, for which the meaning says "ISO dates"."""
+        words = _DATE_WORDS.search(self.meaning) if isinstance(self.default, str) else None
+        return words is not None and bool(words[1])
 
     @property
     def is_reference(self) -> bool:
@@ -98,11 +108,17 @@ class Parameter:
         what = _WORDS[self.type]
         if self.is_date:
             what = "a date written as 2024-01-31"
+        elif self.is_date_list:
+            what = "dates written as 2024-01-31, parted by commas"
         elif self.is_reference:
             what = 'a reference such as "@clv/value"'
         if self.choices:
             return f"one of {', '.join(map(str, self.choices))}"
-        return " ".join(filter(None, (what, f"in {self.bounds}" if self.bounds else "")))
+        if self.bounds:
+            what += f" in {self.bounds}"
+        if self.default == "" and (self.is_date or self.is_date_list):
+            what += ", or empty"
+        return what
 
     def accept(self, value: object, where: str) -> Value:
         """Give ``value`` the type of this parameter.
@@ -155,12 +171,21 @@ class Parameter:
         if isinstance(value, str):
             if self.is_reference and not value.startswith("@"):
                 return False
-            if self.is_date and not _is_iso_date(value):
-                return False
+            if self.is_date or self.is_date_list:
+                # bounds are of each date; an empty text has its own meaning
+                if value == self.default == "":
+                    return True
+                dates = value.split(",") if self.is_date_list else [value]
+                return all(self._date_within(date.strip(" ")) for date in dates)
         return not (
             (self.low is not None and value < self.low)  # type: ignore[operator]
             or (self.high is not None and value > self.high)  # type: ignore[operator]
         )
+
+    def _date_within(self, text: str) -> bool:
+        if not _is_iso_date(text):
+            return False
+        return str(self.low or text) <= text <= str(self.high or text)
 
 
 def read_parameters(source: str, where: str) -> tuple[Parameter, ...]:
@@ -224,7 +249,11 @@ def _with_comment(bare: Parameter, comment: str, where: str) -> Parameter:
     high: Value | None = None
     choices: tuple[Value, ...] = ()
     if bounds := _BOUNDS.search(comment):
-        if bare.type == "bool" or (bare.type == "str" and not bare.is_date):
+        dates = replace(bare, meaning=comment)
+        if dates.is_date or dates.is_date_list:
+            # a bound is one date, whatever the values are
+            bare = replace(bare, meaning="ISO date")
+        elif bare.type in ("bool", "str"):
             raise RunError(f"{where}: {bare.name} is {bare.type} and cannot have bounds")
         low, high = (bare.accept(end, where) if end else None for end in bounds.groups())
         meaning = comment[: bounds.start()]

@@ -113,6 +113,8 @@ def make_plan(
     if not chosen:
         may_run = ", ".join(name for name in paths if name not in NOT_IN_ALL) or "none"
         raise RunError(f"name the notebooks to run, or give --all; there are: {may_run}")
+    if seed is not None and seed < 0:
+        raise RunError(f"--seed must be a whole number from 0; got {seed}")
     targets = [notebook_at(path) for path in dict.fromkeys(chosen)]
     settings = _Settings(targets, parameters or {}, seed, paths)
     instances = _expand(targets, settings, paths, notebook_at)
@@ -126,6 +128,10 @@ def make_plan(
         if instance.data is not None
         and instance.injected.get("data", instance.data) != instance.data
     }
+    for instance in placed.values():
+        given_seed = instance.parameters.get("seed")
+        if isinstance(given_seed, int) and given_seed < 0:
+            raise RunError(f"{instance.name}: a seed is a whole number from 0; got {given_seed}")
     seeds = {
         value
         for instance in placed.values()

@@ -268,12 +268,19 @@ def _keep_frame(
 
     bundle = {"text/html": frame_html(frame), "text/plain": frame.head(20).to_string()}
     if all(level is not None for level in frame.index.names):
+        names = [*frame.index.names, *frame.columns]
+        if twice := sorted({str(each) for each in names if names.count(each) > 1}):
+            raise ContractError(
+                f"{name}: {', '.join(map(repr, twice))} names both a level of the index and a "
+                "column (or two of them); rename one, for example by rename_axis('key')"
+            )
         frame = frame.reset_index()
     elif not isinstance(frame.index, pd.RangeIndex):
         raise ContractError(
             f"{name}: name the index of a recorded frame so that it is kept, "
             "or drop it by reset_index(drop=True)"
         )
+    frame = _with_intervals_as_text(frame)
     columns = list(frame.columns)
     if not all(isinstance(column, str) for column in columns) or len(set(columns)) < len(columns):
         raise ContractError(f"{name}: columns must be texts, each once; got {columns}")
@@ -284,6 +291,26 @@ def _keep_frame(
     return "table", {"table": path, "rows": len(frame), "columns": columns}, bundle
 
 
+def _with_intervals_as_text(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Bands as ``pd.cut`` makes them are labels, which Parquet knows as text only."""
+    import numpy as np
+    import pandas as pd
+
+    frame = frame.copy(deep=False)
+    for place, dtype in enumerate(frame.dtypes):
+        of_bands = dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype
+        if isinstance(of_bands, pd.IntervalDtype):
+            bands = frame.iloc[:, place]
+            labels = bands.astype(object).tolist()
+            # missing stays missing
+            texts = [
+                None if gone else str(label)
+                for label, gone in zip(labels, bands.isna(), strict=True)
+            ]
+            frame.isetitem(place, np.array(texts, dtype=object))
+    return frame
+
+
 def _parquet(name: str, frame: "pd.DataFrame") -> bytes:
     """The same bytes for the same frame: no pandas metadata, settings fixed here."""
     import pyarrow as pa
@@ -291,11 +318,35 @@ def _parquet(name: str, frame: "pd.DataFrame") -> bytes:
 
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ContractError(f"{name}: the frame cannot be kept as Parquet: {error}") from error
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", version="2.6", row_group_size=1_000_000)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd", version="2.6", row_group_size=1_000_000)
+    except _UNKEPT as error:
+        raise _unkept_column(name, frame, error) from error
     return buffer.getvalue()
+
+
+# what Arrow and pandas raise where a column is of a kind that Parquet does not know
+_UNKEPT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+
+
+def _unkept_column(name: str, frame: "pd.DataFrame", error: Exception) -> ContractError:
+    """An error that names the first column that cannot be kept, and what would help."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    where, cause = "the frame", error
+    for column, dtype in frame.dtypes.items():
+        try:
+            table = pa.Table.from_pandas(frame[[column]], preserve_index=False)
+            pq.write_table(table.replace_schema_metadata(None), io.BytesIO())
+        except _UNKEPT as problem:
+            where, cause = f"column {column!r} of type {dtype}", problem
+            break
+    return ContractError(
+        f"{name}: {where} cannot be kept as Parquet ({type(cause).__name__}: {cause}); record "
+        "numbers, texts, true/false, dates or times: turn it into one of these (a dense column by "
+        ".sparse.to_dense(), a complex number into its parts, anything else by .astype(str))"
+    )
 
 
 def _as_figure(value: object) -> Any:

@@ -6,11 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-_KERNEL_CELL = re.compile(r"[^\s\"'<>()]*/ipykernel_\d+/\d+\.py")
+# Only the end of a cell's file is sought: a pattern that began with the folder before it would
+# try every letter of a long text, which takes time by the square of its length.
+_KERNEL_CELL = re.compile(r"/ipykernel_\d+/\d+\.py")
+_BREAK = re.compile(r"[\s\"'<>()]")
+_LONGEST_FOLDER = 4096
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"']+@")
 # base64 may spell anything by chance
 _ENCODED = frozenset({"image/png", "image/jpeg", "application/pdf"})
-_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_DATA_ADDRESS = re.compile(r"(data:[\w/.+-]{1,100};base64,[A-Za-z0-9+/=]*)")
+# colours and cursor; then titles and links, up to their end or the next code
+_TERMINAL_CODES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
 
 
 def hide_credentials(text: str) -> str:
@@ -21,6 +27,19 @@ def hide_credentials(text: str) -> str:
 def without_terminal_codes(text: str) -> str:
     """Plain text of a coloured traceback."""
     return _TERMINAL_CODES.sub("", text)
+
+
+def _without_kernel_cells(text: str) -> str:
+    """``<cell>`` for the file that a kernel pretends a cell to lie in, in linear time."""
+    if "/ipykernel_" not in text:
+        return text
+    kept, done = [], 0
+    for found in _KERNEL_CELL.finditer(text):
+        before = text[max(done, found.start() - _LONGEST_FOLDER) : found.start()]
+        folder = _BREAK.split(before)[-1]
+        kept += [text[done : found.start() - len(folder)], "<cell>"]
+        done = found.end()
+    return "".join([*kept, text[done:]])
 
 
 def _relative(shown: str, found: re.Match[str]) -> str:
@@ -59,10 +78,18 @@ class Scrubber:
                 self._folders.append((pattern, spelled[name]))
 
     def text(self, text: str) -> str:
-        """``text`` without this machine's folders and without credentials."""
+        """``text`` without this machine's folders and without credentials, in linear time."""
+        if "data:" not in text:
+            return self._words(text)
+        # every second part is a picture, which may spell anything by chance
+        parts = _DATA_ADDRESS.split(text)
+        parts[::2] = map(self._words, parts[::2])
+        return "".join(parts)
+
+    def _words(self, text: str) -> str:
         for real in sorted(self._exact, key=len, reverse=True):
             text = text.replace(real, self._exact[real])
-        text = _KERNEL_CELL.sub("<cell>", text)
+        text = _without_kernel_cells(text)
         for pattern, shown in self._folders:
             text = pattern.sub(partial(_relative, shown), text)
         return hide_credentials(text)

@@ -102,6 +102,8 @@ def stop_children(process: Any = None) -> None:
 
 def _run(job: Job, pipe: Connection) -> dict[str, Any]:
     """Execute one notebook and leave its folder complete; never raises."""
+    from journeylab.runs.trimming import trimmed_error
+
     scrubber = Scrubber(job.run_folder, job.caller, job.sources)
     meter = _Meter()
     started = time.monotonic()
@@ -113,9 +115,11 @@ def _run(job: Job, pipe: Connection) -> dict[str, Any]:
         # sets of texts in any package then come in one order, run after run
         os.environ.setdefault("PYTHONHASHSEED", "0")
         error = _execute(job, pipe, meter)
+    if error:
+        error = trimmed_error(scrubber.tree(error))
     entry = job.entry | {
         "state": "failed" if error else "done",
-        "error": scrubber.tree(error) if error else None,
+        "error": error,
         "duration_seconds": round(time.monotonic() - started, 3),
         "cpu_seconds": round(meter.cpu_seconds, 2),
         "peak_memory_mb": round(meter.peak_memory_mb, 1),
@@ -148,6 +152,9 @@ def finish_folder(folder: Path, source: Path, scrubber: Scrubber) -> None:
         source: The notebook as it was before, which stands in where nothing was executed.
         scrubber: Of the run.
     """
+    # it brings the report along, which the command line must not load to refuse an option
+    from journeylab.runs.trimming import read_log, trim_notebook
+
     partial = folder / _PARTIAL_NOTEBOOK
     try:
         notebook = json.loads(partial.read_text(encoding="utf-8"))
@@ -162,12 +169,12 @@ def finish_folder(folder: Path, source: Path, scrubber: Scrubber) -> None:
     ]
     for name in ("input_path", "output_path", "environment_variables"):
         notebook["metadata"].get("papermill", {}).pop(name, None)
+    trim_notebook(notebook)
     text = json.dumps(scrubber.tree(notebook), ensure_ascii=False, indent=1, sort_keys=True)
     write_whole(folder / "notebook.ipynb", text + "\n")
     partial.unlink(missing_ok=True)
     log = folder / _PARTIAL_LOG
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    write_whole(folder / "log.txt", scrubber.text(without_terminal_codes(text)))
+    write_whole(folder / "log.txt", scrubber.text(read_log(log)))
     log.unlink(missing_ok=True)
     if not (folder / "results.json").exists():
         write_json(folder / "results.json", {})
