@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import ibis
 import ibis.expr.types as ir
+import numpy as np
 import pyarrow as pa
 
 from journeylab.contract import Column, Returns, TableContract
@@ -39,6 +40,7 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 _LAZY_BYTES = 256 << 20
+_SORTED_HASHES = 32_000_000
 _BATCH = 100_000
 PLACE = "_place"
 _RESERVED = (
@@ -529,8 +531,13 @@ def unique(rows: ir.Table, key: Sequence[str]) -> bool:
     As many distinct hashes as rows prove it; keys themselves are compared only where they differ.
     """
     hashed = rows.select(_hash=_hash(rows, key))
-    counts = hashed.agg(rows=hashed.count(), distinct=hashed["_hash"].nunique()).to_pyarrow()
-    return bool(counts["rows"][0].as_py() == counts["distinct"][0].as_py())
+    count = int(hashed.count().execute())
+    if count <= _SORTED_HASHES:
+        # Sorting eight bytes a row here takes a fifth of the time the engine needs to tell them
+        # apart, and at this limit a quarter of a gigabyte.
+        hashes = np.sort(hashed.to_pyarrow()["_hash"].to_numpy())
+        return not bool((hashes[1:] == hashes[:-1]).any())
+    return int(hashed["_hash"].nunique().execute()) == count
 
 
 def _hash(rows: ir.Table, key: Sequence[str]) -> ir.Value:
