@@ -259,16 +259,16 @@ def test_both_engines_read_the_same_texts_as_times_numbers_and_ids(spark_connect
     rows = pa.table(
         {
             "customer_id": [f"c{place:02}" for place in range(len(TIMES))],
-            "changed_at": TIMES,
-            "delta": numbers,
-            "reason": pa.array([None, *TIMES[1:]]),
+            "given_at": TIMES,
+            "score": numbers,
+            "text": pa.array([None, *TIMES[1:]]),
         }
     )
     found = []
     for connection in (ibis.duckdb.connect(), spark_connection):
-        connection.create_table("points", rows, overwrite=True)
-        tables, report = open_and_check(connection, ["points"], business_tz=zone)
-        found.append((report.to_json()["points"], collect(tables.points)))
-        connection.drop_table("points")
+        connection.create_table("feedback", rows, overwrite=True)
+        tables, report = open_and_check(connection, ["feedback"], business_tz=zone)
+        found.append((report.to_json()["feedback"], collect(tables.feedback)))
+        connection.drop_table("feedback")
     assert found[0][0] == found[1][0]
     pd.testing.assert_frame_equal(found[0][1], found[1][1])
