@@ -569,3 +569,12 @@ def test_in_the_dark_the_page_is_dark_and_figures_stay_on_white(page):
         ground = "getComputedStyle(document.{}).backgroundColor"
         assert opened.evaluate(ground.format("body")) == "rgb(18, 24, 31)"
         assert opened.evaluate(ground.format("querySelector('.canvas')")) == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize("unit", ["share of customers", "share within 30 days"])
+def test_a_share_is_shown_in_per_cent_with_what_it_is_a_share_of(unit):
+    from journeylab.report.numbers import _in_unit
+
+    shown, interval, rest = _in_unit(0.157, 0.146, 0.167, unit)
+    assert (shown, interval) == ("15.7\N{NO-BREAK SPACE}%", "14.6 to 16.7\N{NO-BREAK SPACE}%")
+    assert rest == unit.removeprefix("share ")

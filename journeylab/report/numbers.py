@@ -99,7 +99,7 @@ def estimate_texts(entry: dict[str, Any]) -> tuple[str, str, str]:
 def _in_unit(value: float, low: float, high: float, unit: str) -> tuple[str, str, str]:
     """Value and interval as text, and what is left of the unit."""
     head, _, rest = unit.partition(" ")
-    if unit.lower() in _SHARES or (head.lower() in _SHARES and rest.startswith("of ")):
+    if unit.lower() in _SHARES or (head.lower() in _SHARES and rest.startswith(("of ", "within "))):
         digits = _decimals(100 * value, 100 * low, 100 * high)
         low_text, high_text = (separated(100 * x, digits) for x in (low, high))
         shown = f"{separated(100 * value, digits)}{_SPACE}%"
