@@ -17,8 +17,8 @@ INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-run: $(STAMP_RUN)  ## run every notebook at its defaults and build the site
-	$(BIN)/journeylab run --all
+run: $(STAMP_RUN)  ## run every notebook that changed and build the site
+	$(BIN)/journeylab run --all --keep-going
 
 test: $(STAMP_TEST)  ## the whole test suite, without the long tests
 	$(BIN)/python -m pytest
@@ -34,7 +34,7 @@ check: $(STAMP_TEST)  ## format, lint, types, import layers, notebook rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m journeylab.runs.rules notebooks/*.ipynb
+	$(BIN)/journeylab clean --check
 
 bench: $(STAMP_TEST)  ## benchmarks, one table per topic (FULL=1 for the long form)
 	@for topic in benchmarks/[!_]*.py; do \

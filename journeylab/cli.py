@@ -1,12 +1,15 @@
 """The command line: ``journeylab <verb>``.
 
-Exit codes: 0 done, 2 refused (nothing was started), 3 a notebook failed, 130 interrupted.
+Exit codes: 0 done, 2 refused (nothing was started), 3 a notebook failed or the record could not be
+kept, 4 a run could not be verified, 5 something must not be shared, 130 interrupted.
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,16 +21,20 @@ from rich.text import Text
 import journeylab
 from journeylab import runs
 from journeylab.errors import JourneyLabError, RunError
+from journeylab.runs.folders import find_run, read_manifest
 from journeylab.runs.notebooks import find_notebook
-from journeylab.runs.parameters import read_assignments, read_parameters_file
+from journeylab.runs.parameters import read_assignments, read_grid, read_parameters_file
 from journeylab.runs.progress import ProgressView
+from journeylab.runs.resuming import unfinished_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Rows of the quarantine, and characters of a refused row, that a terminal shows.
 _QUARANTINED_SHOWN, _RAW_SHOWN = 20, 80
-REFUSED, FAILED, INTERRUPTED = 2, 3, 130
+REFUSED, FAILED, UNVERIFIED, WITHHELD, INTERRUPTED = 2, 3, 4, 5, 130
+
+_FIRST_NOTEBOOK = "00_start_here.ipynb"
 
 app = typer.Typer(
     help="Research and modelling of a retailer's user journey, in notebooks that keep a record.",
@@ -42,6 +49,25 @@ Folder = Annotated[
     Path | None, typer.Option("--notebooks", help="Folder of notebooks, other than the kit's own.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine to read.")]
+Root = Annotated[Path | None, typer.Option("--out", help="Root of the run folders.")]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", help="Notebooks side by side.")]
+SameJobs = Annotated[
+    int | None,
+    typer.Option("-j", "--jobs", help="Notebooks side by side; as in the run if not given."),
+]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", help="Longest a notebook may take, seconds.")
+]
+KeepGoing = Annotated[
+    bool,
+    typer.Option(
+        "--keep-going",
+        help="After a failure start what does not rest on it; without, nothing more is started.",
+    ),
+]
+Places = Annotated[
+    list[str] | None, typer.Option("-p", help="data=PATH: where the data lie on this machine.")
+]
 
 
 def _print_json(content: object) -> None:
@@ -79,32 +105,73 @@ def _run(
     file: Annotated[
         Path | None, typer.Option("-f", help="YAML mapping of parameters; -p goes before it.")
     ] = None,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Notebooks side by side.")] = 2,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid", help="name=a,b,c: once for each value; several give all combinations."
+        ),
+    ] = None,
+    jobs: Jobs = 2,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Native threads of each; by default the cores are shared out."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="For every notebook that has one; from 0.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Root of the run folders.")] = None,
+    out: Root = None,
     label: Annotated[str | None, typer.Option(help="Part of the run folder's name.")] = None,
+    timeout: Timeout = None,
+    keep_going: KeepGoing = False,
+    force: Annotated[bool, typer.Option("--force", help="Run also what the cache has.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run, and why; start nothing.")
+    ] = False,
     notebooks: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """Run notebooks with what they need, and build the pages."""
-    if jobs < 1:
-        raise RunError(f"-j must be at least 1; got {jobs}")
+    options = runs.RunOptions(
+        jobs=jobs, threads=threads, timeout_seconds=timeout, force=force, keep_going=keep_going
+    )
     parameters = read_parameters_file(file) if file is not None else {}
     parameters |= read_assignments(parameter or [])
     plan = runs.make_plan(
-        runs.find_folder(notebooks), notebook or [], every=every, parameters=parameters, seed=seed
+        runs.find_folder(notebooks),
+        notebook or [],
+        every=every,
+        parameters=parameters,
+        grid=read_grid(over or []),
+        seed=seed,
     )
+    if dry_run:
+        _print_forecasts(runs.preview(plan, runs.runs_root(plan.folder, out), force=force), as_json)
+        return
     if every and label is None:
         label = "all"
+    _finish(lambda view: runs.run(plan, options, out=out, label=label, watch=view), as_json)
+
+
+def _print_forecasts(forecasts: list[runs.Forecast], as_json: bool) -> None:
+    if as_json:
+        _print_json([{"instance": f.instance, "state": f.state, "why": f.why} for f in forecasts])
+        return
+    rows = [[f.instance, f.state, f.why] for f in forecasts]
+    _out.print(_table(["notebook", "would be", "why"], rows))
+
+
+def _finish(work: Callable[[ProgressView], runs.RunResult], as_json: bool) -> None:
+    """Carry a run through, and say what came of it."""
     try:
         with ProgressView(_err if as_json else _out) as view:
-            result = runs.run(plan, out=out, label=label, jobs=jobs, watch=view)
+            result = work(view)
     except runs.RunInterrupted as interrupt:
         _err.print("interrupted; the kernels are stopped", style="red")
         _err.print(Text(os.path.relpath(interrupt.folder / "index.html")), soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
+    except runs.RunStopped as stop:
+        _err.print(Text(str(stop), style="red"), soft_wrap=True)
+        raise typer.Exit(FAILED) from None
     if as_json:
         _print_json(result.manifest)
     else:
@@ -115,7 +182,12 @@ def _run(
 
 def _print_outcome(result: runs.RunResult) -> None:
     """The decisions, and where the pages are."""
+    summary = result.folder / "summary.csv"
+    if summary.exists():
+        _out.print(Text(f"Summary of the grid: {os.path.relpath(summary)}"), soft_wrap=True)
     for entry in result.manifest["notebooks"]:
+        if entry["grid"] and entry["state"] == "done":
+            continue
         folder = result.folder / entry["instance"]
         _out.print()
         _out.print(Text(f"{entry['instance']}  {entry['title']}", style="bold"))
@@ -135,6 +207,156 @@ def _print_outcome(result: runs.RunResult) -> None:
     folder = latest if latest.is_dir() else result.folder
     _out.print()
     _out.print(Text(os.path.relpath(folder / "index.html")), soft_wrap=True)
+
+
+@app.command("resume")
+def _resume(
+    run: Annotated[
+        str | None, typer.Argument(help="Name or folder; the last run if not given.")
+    ] = None,
+    parameter: Places = None,
+    jobs: SameJobs = None,
+    out: Root = None,
+    timeout: Timeout = None,
+    keep_going: KeepGoing = False,
+    notebooks: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that was killed, interrupted or had failures; what is done stays."""
+    folder = runs.find_folder(notebooks)
+    root = runs.runs_root(folder, out)
+    chosen = find_run(run, root) if run else unfinished_run(root)
+    options = runs.RunOptions(
+        jobs=jobs or read_manifest(chosen)["jobs"], timeout_seconds=timeout, keep_going=keep_going
+    )
+    places = read_assignments(parameter or [])
+    _finish(lambda view: runs.resume(chosen, folder, options, places=places, watch=view), as_json)
+
+
+@app.command("verify")
+def _verify(
+    run: Annotated[str, typer.Argument(help="Name or folder of the run.")] = "latest",
+    parameter: Places = None,
+    jobs: SameJobs = None,
+    out: Root = None,
+    notebooks: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a run again from its manifest in a scratch folder, and compare; 4 where it differs."""
+    folder = runs.find_folder(notebooks)
+    chosen = find_run(run, runs.runs_root(folder, out))
+    options = runs.RunOptions(jobs=jobs or read_manifest(chosen)["jobs"])
+    places = read_assignments(parameter or [])
+    with ProgressView(_err) as view:
+        verdict = runs.verify(chosen, folder, options, places=places, watch=view)
+    if as_json:
+        _print_json({"holds": verdict.holds, **asdict(verdict)})
+    elif verdict.holds:
+        count = len(verdict.verified)
+        skipped = f"; not done there: {', '.join(verdict.skipped)}" if verdict.skipped else ""
+        _out.print(Text(f"{verdict.run}: {count} notebooks gave the same bytes again{skipped}"))
+    else:
+        for cause in verdict.causes:
+            _err.print(Text(cause, style="red"), soft_wrap=True)
+    if not verdict.holds:
+        raise typer.Exit(UNVERIFIED)
+
+
+@app.command("diff")
+def _diff(
+    before: Annotated[str, typer.Argument(help="Name or folder of a run.")],
+    after: Annotated[str, typer.Argument(help="Name or folder of another.")] = "latest",
+    page: Annotated[
+        Path | None, typer.Option("-o", help="Page to write; diff.html if not given.")
+    ] = None,
+    out: Root = None,
+    notebooks: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two runs: parameters, data, versions, every number, tables by key, figures."""
+    from journeylab.report import write_difference
+    from journeylab.runs.comparing import compare_runs
+
+    root = _root(out, notebooks)
+    first, second = find_run(before, root), find_run(after, root)
+    difference = compare_runs(first, second)
+    if as_json:
+        _print_json(difference)
+        return
+    written = write_difference(page or Path("diff.html"), difference, first, second)
+    for line in difference["reading"]:
+        _out.print(Text(line), soft_wrap=True)
+    _out.print(Text(os.path.relpath(written)), soft_wrap=True)
+
+
+def _root(out: Path | None, notebooks: Path | None) -> Path:
+    return out.absolute() if out is not None else runs.runs_root(runs.find_folder(notebooks))
+
+
+@app.command("index")
+def _index(out: Root = None, notebooks: Folder = None, as_json: AsJson = False) -> None:
+    """Write a page over all runs: which there are, and how the recorded numbers went."""
+    from journeylab.report import write_overview
+    from journeylab.runs.overview import over_runs
+
+    root = _root(out, notebooks)
+    overview = over_runs(root)
+    if as_json:
+        _print_json(overview)
+        return
+    _out.print(Text(os.path.relpath(write_overview(root, overview))), soft_wrap=True)
+
+
+@app.command("doctor")
+def _doctor(out: Root = None, notebooks: Folder = None, as_json: AsJson = False) -> None:
+    """Say whether this machine can run the kit: Python, lock, kernel, fonts, memory, Java, disk."""
+    from journeylab.runs.doctor import examine
+
+    findings = examine(runs.find_folder(notebooks), out)
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        rows = [[f.state, f.what, f.found, f.advice] for f in findings]
+        _out.print(_table(["", "what", "found", "what to do"], rows))
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(REFUSED)
+
+
+@app.command("new")
+def _new(topic: str, notebooks: Folder = None) -> None:
+    """Begin a notebook from the template."""
+    from journeylab.runs.starting import new_notebook
+
+    path = new_notebook(topic, runs.find_folder(notebooks))
+    _out.print(
+        Text(f"{os.path.relpath(path)}: write the question, then journeylab lab"), soft_wrap=True
+    )
+
+
+@app.command("clean")
+def _clean(
+    notebook: Annotated[
+        list[str] | None, typer.Argument(help="Notebooks; all of them if none is named.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; 2 where a rule is broken.")
+    ] = False,
+    notebooks: Folder = None,
+) -> None:
+    """Clear outputs and counts of notebooks, and name what else breaks the rules."""
+    from journeylab.runs.rules import broken_rules, clear_outputs
+
+    paths = runs.notebook_paths(runs.find_folder(notebooks))
+    chosen = [find_notebook(paths, name) for name in notebook or []] or list(paths.values())
+    broken = 0
+    for path in chosen:
+        if not check and clear_outputs(path):
+            _out.print(Text(f"{path.name}: outputs cleared"))
+        for rule in broken_rules(path):
+            broken += 1
+            _err.print(Text(f"{path.name}: {rule}", style="red"), soft_wrap=True)
+    if broken:
+        raise typer.Exit(REFUSED)
 
 
 @app.command("list")
@@ -275,7 +497,86 @@ def _simulate(
 def _lab(notebooks: Folder = None) -> None:
     """Open JupyterLab on the notebooks."""
     folder = runs.find_folder(notebooks)
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(folder)]))
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
+    if (folder / _FIRST_NOTEBOOK).exists():
+        command.append(f"--LabApp.default_url=/lab/tree/{_FIRST_NOTEBOOK}")
+    raise typer.Exit(subprocess.call(command))
+
+
+@app.command("share")
+def _share(
+    run: Annotated[str, typer.Argument(help="A run: its folder, its name, or latest.")],
+    to: Annotated[
+        Path, typer.Option("-o", help="report.html for one page, report.zip for the site.")
+    ],
+    no_code: Annotated[
+        bool, typer.Option("--no-code", help="Without code, logs and notebooks.")
+    ] = False,
+    no_lists: Annotated[
+        bool, typer.Option("--no-lists", help="Without lists to act on (CSV) in a zip.")
+    ] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="A data source whose customers' ids are to be looked for."),
+    ] = None,
+    out: Root = None,
+    notebooks: Folder = None,
+) -> None:
+    """Make one file of a run to hand over, if nothing in it must stay here."""
+    from journeylab.sharing import GateError, share
+
+    folder = find_run(run, _root(out, notebooks))
+    ids: set[str] = set()
+    for source in data or []:
+        from journeylab.privacy import ids_of
+        from journeylab.tables import open_tables
+
+        ids |= ids_of(open_tables(source, max_quarantined=1.0))
+    try:
+        made = share(folder, to, code=not no_code, lists=not no_lists, ids=ids)
+    except GateError as refusal:
+        for finding in refusal.findings:
+            _err.print(Text(str(finding)), soft_wrap=True)
+        _err.print(Text(str(refusal), style="red"), soft_wrap=True)
+        raise typer.Exit(WITHHELD) from None
+    size = f"{made.size / 1e6:.1f} MB"
+    count = f", {len(made.files)} files" if len(made.files) > 1 else ""
+    _out.print(Text(f"{os.path.relpath(made.path)} ({size}{count})"), soft_wrap=True)
+
+
+@app.command("forget")
+def _forget(
+    customer: Annotated[str, typer.Argument(help="The id as the source writes it.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List only; change nothing.")] = False,
+    out: Root = None,
+    notebooks: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take one customer out of all runs and caches, and say what has to be run again."""
+    from journeylab.pseudonyms import project_key
+    from journeylab.sharing import forget
+
+    erased = forget(customer, _root(out, notebooks), project_key(), dry_run=dry_run)
+    if as_json:
+        _print_json(asdict(erased))
+        return
+    if erased.places:
+        rows = [[p.file, f"{p.rows:,}", f"{p.mentions:,}"] for p in erased.places]
+        _out.print(_table(["file", "rows", "other mentions"], rows))
+    files = len(erased.places)
+    done = "would go" if dry_run else "are gone"
+    _out.print(
+        Text(
+            f"{erased.rows:,} row{'' if erased.rows == 1 else 's'} in {files} "
+            f"file{'' if files == 1 else 's'} and {len(erased.cached)} cached "
+            f"notebook{'' if len(erased.cached) == 1 else 's'} {done}."
+        )
+    )
+    if erased.again:
+        _out.print("Totals and models still rest on this customer. Take the customer out of the")
+        _out.print("data, then run again:")
+        for name in erased.again:
+            _out.print(Text(f"  {name}"), soft_wrap=True)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 Both functions take opened ``Tables`` and give ``Tables`` back; nothing is copied out of the engine.
 """
 
-import os
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -11,33 +10,29 @@ from zoneinfo import ZoneInfo
 import ibis
 import ibis.expr.types as ir
 
+from journeylab.audit import auditing, note_purpose
 from journeylab.errors import ConsentError, ContractError
+from journeylab.pseudonyms import (
+    KEY_VARIABLE,
+    PERSONAL_COLUMNS,
+    PSEUDONYM_CHARACTERS,
+    PUBLIC_KEY,
+    project_key,
+    pseudonym_of,
+)
 from journeylab.tables import Tables, collect
 
-PUBLIC_KEY = "journeylab public key: for shipped data only"
-"""Key for public data sets, so that their pseudonyms are the same everywhere.
-
-It protects nobody: real customers need a key of their own, kept outside the run folder.
-"""
-
-KEY_VARIABLE = "JOURNEYLAB_KEY"
-
-# 128 bits: among a hundred million ids two meet with a chance of about 1e-23.
-PSEUDONYM_CHARACTERS = 32
-
-# Columns of the contract that name a person, or the few people around one. What an experiment
-# randomised (cluster_id) and what an event was about (target_id) may be people, so they count.
-PERSONAL_COLUMNS = (
-    "customer_id",
-    "household_id",
-    "group_id",
-    "staff_id",
-    "referrer_id",
-    "invitee_id",
-    "target_id",
-    "cluster_id",
-    "id_value",
-)
+__all__ = [
+    "KEY_VARIABLE",
+    "PERSONAL_COLUMNS",
+    "PUBLIC_KEY",
+    "consented",
+    "ids_of",
+    "project_key",
+    "pseudonym_of",
+    "pseudonymise",
+    "withheld",
+]
 
 # Not for contact and features: what an experiment needs of everyone, and the permissions.
 KEPT_FOR_ALL = ("outcomes", "assignments", "consents")
@@ -46,15 +41,6 @@ KEPT_FOR_ALL = ("outcomes", "assignments", "consents")
 # counts as earlier than every withdrawal and later than none.
 _NEVER = datetime(1700, 1, 1)
 _FROM_THE_OUTSET = datetime(1800, 1, 1)
-
-
-def project_key() -> str:
-    """Key of this project's pseudonyms: ``JOURNEYLAB_KEY`` where it is set, else ``PUBLIC_KEY``.
-
-    Set it once for all runs of a project and keep it out of every run folder: with one key the
-    pseudonyms of two runs can be joined, without it nobody can tell whose they are.
-    """
-    return os.environ.get(KEY_VARIABLE) or PUBLIC_KEY
 
 
 def pseudonymise(tables: Tables, key: str) -> Tables:
@@ -90,7 +76,7 @@ def pseudonymise(tables: Tables, key: str) -> Tables:
     return replace(tables, **changed)
 
 
-def consented(tables: Tables, purpose: str, as_of: str) -> Tables:
+def consented(tables: Tables, purpose: str, as_of: str, *, run_date: str | None = None) -> Tables:
     """Only what may be used for a purpose: rows of people whose consent is in force on a day.
 
     This is for contact and for features. A consent is in force when the latest grant by ``as_of``
@@ -109,9 +95,13 @@ def consented(tables: Tables, purpose: str, as_of: str) -> Tables:
         tables: Needs ``consents``.
         purpose: What the rows are wanted for, as in ``consents.purpose``.
         as_of: Last day that counts, ISO, in the business zone.
+        run_date: The day of the run, ISO, where it is later: consent must be in force on that day
+            too, so that whoever withdrew since ``as_of`` is contacted no more and gives no more
+            features. Without it ``as_of`` is taken for the day of the run.
 
     Returns:
-        The tables that may be used. ``withheld`` counts what is missing from them.
+        The tables that may be used. ``withheld`` counts what is missing from them; under the
+        runner the manifest does.
 
     Raises:
         ConsentError: There is no consents table, or nobody consents to this purpose on that day.
@@ -131,16 +121,41 @@ def consented(tables: Tables, purpose: str, as_of: str) -> Tables:
         if (marked := _marked(name, tables, register)) is not None:
             allowed = marked.filter(marked["_withheld"].isnull())
             changed[name] = allowed.select(table.columns)
-    return replace(tables, **changed)
+    allowed_tables = replace(tables, **changed)
+    if auditing():
+        counts: dict[str, dict[str, int]] = {}
+        for row in collect(withheld(tables, purpose, as_of)).to_dict("records"):
+            counts.setdefault(str(row["table"]), {})[str(row["reason"])] = int(row["rows"])
+        note_purpose(purpose, as_of, counts)
+    if run_date is None or run_date == as_of:
+        return allowed_tables
+    _later(as_of, run_date)
+    return consented(allowed_tables, purpose, run_date)
 
 
-def withheld(tables: Tables, purpose: str, as_of: str) -> ir.Table:
+def ids_of(tables: Tables) -> frozenset[str]:
+    """Every id of a person that the tables hold, for the gate to look for.
+
+    Raises:
+        ContractError: They are more than may come to the driver.
+    """
+    ids: set[str] = set()
+    for table in _present(tables).values():
+        for column in table.columns:
+            if column in PERSONAL_COLUMNS and table[column].type().is_string():
+                found = collect(table.select(id=column).distinct())["id"]
+                ids.update(found.dropna())
+    return frozenset(ids)
+
+
+def withheld(tables: Tables, purpose: str, as_of: str, *, run_date: str | None = None) -> ir.Table:
     """How many rows ``consented`` keeps back, and why.
 
     Args:
         tables: Needs ``consents``.
         purpose: As for ``consented``.
         as_of: As for ``consented``.
+        run_date: As for ``consented``.
 
     Returns:
         One row per table and reason that occurs: ``table``; ``reason``: ``no_record`` (no consent
@@ -160,7 +175,12 @@ def withheld(tables: Tables, purpose: str, as_of: str) -> ir.Table:
             counts.append(by_reason.mutate(table=ibis.literal(name)))
     if not counts:
         raise ContractError(f"{tables.source or 'these tables'}: there is no table about people")
-    return ibis.union(*counts).select("table", "reason", "rows")
+    found = ibis.union(*counts).select("table", "reason", "rows")
+    if run_date is None or run_date == as_of:
+        return found
+    _later(as_of, run_date)
+    both = found.union(withheld(consented(tables, purpose, as_of), purpose, run_date))
+    return both.group_by("table", "reason").agg(rows=both.rows.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +314,14 @@ def _pseudonym(identifier: ir.StringColumn, key: str) -> ir.StringColumn:
 def _present(tables: Tables) -> dict[str, ir.Table]:
     values = {field.name: getattr(tables, field.name) for field in fields(tables)}
     return {name: table for name, table in values.items() if isinstance(table, ir.Table)}
+
+
+def _later(as_of: str, run_date: str) -> None:
+    """Refuse a day of the run before the day that is looked from."""
+    if _end_of_day(run_date, "UTC") < _end_of_day(as_of, "UTC"):
+        raise ContractError(
+            f"run_date must not be before as_of; got {run_date!r}, before {as_of!r}"
+        )
 
 
 def _end_of_day(as_of: str, business_tz: str) -> datetime:

@@ -87,6 +87,15 @@ def test_importing_and_asking_for_help_load_nothing_heavy(code):
         (["run", "clv", "-p", "horizon_days"], "name=value"),
         (["run", "clv", "-f", "absent.yaml"], "absent.yaml"),
         (["run", "clv", "-j", "0"], "-j must be at least 1"),
+        (["run", "clv", "--timeout", "0"], "--timeout must be above 0 seconds"),
+        (["run", "clv", "--grid", "horizon=1,2"], "did you mean 'horizon_days'"),
+        (["run", "clv", "--grid", "horizon_days=1,1"], "needs values that differ"),
+        (["resume"], "there is no run in runs to go on with"),
+        (["resume", "absent"], "there is no run 'absent'"),
+        (["verify", "absent"], "there is no run 'absent'"),
+        (["diff", "absent"], "there is no run 'absent'"),
+        (["new", "clv"], "30_clv.ipynb is called 'clv' already"),
+        (["new", "Basket Size"], "a topic has at most 30 lower-case letters"),
         (["run", "clv", "--label", "a b", "-p", "data="], "a label has"),
         (["run", "clv", "-p", "seed=-1"], "a seed is a whole number from 0"),
         (["run", "clv", "-p", "until=yesterday"], "until = 'yesterday' is not allowed"),
@@ -206,3 +215,77 @@ def test_run_ends_with_the_decision_and_the_page_and_3_where_something_failed(fo
     said = json.loads(out)
     assert said["notebooks"][0]["error"]["name"] == "ZeroDivisionError"
     assert "40_share: failed" in err
+
+
+def test_a_dry_run_says_what_would_run_and_why_and_starts_nothing(folder, call, monkeypatch):
+    monkeypatch.setattr("journeylab.tables.fingerprint", lambda source: "0", raising=False)
+    code, out, _ = call("run", "clv", "--dry-run")
+    assert code == 0
+    assert out.splitlines()[1].split() == ["30_clv", "run", "never", "run", "here"]
+    forecasts = json.loads(call("run", "clv", "--dry-run", "--json")[1])
+    assert forecasts == [{"instance": "30_clv", "state": "run", "why": "never run here"}]
+    assert not (folder.parent / "runs").exists()
+
+
+def test_the_verbs_of_a_run_work_together(folder, call):
+    write_notebook(folder / "40_share.ipynb", "n: int = 1  # n", 'record("n", 2.0 * n)')
+    assert call("run", "share", "--label", "one")[0] == 0
+    code, out, _ = call("run", "share", "--label", "two")
+    assert code == 0
+    assert "40_share: done in 0." in out
+    assert "- as in 2" in out
+    code, out, _ = call("verify")
+    assert (code, out.partition(": ")[2]) == (0, "1 notebooks gave the same bytes again\n")
+    assert call("resume")[2].startswith("everything in the last run")
+    assert call("run", "share", "-p", "n=2", "--label", "three")[0] == 0
+    code, out, _ = call("diff", "_one_")
+    assert code == 0
+    assert "40_share: other parameters (n); 1 of 1 numbers changed." in out
+    assert (folder.parent / "diff.html").exists()
+    assert json.loads(call("diff", "_one_", "_two_", "--json")[1])["reading"] == [
+        "40_share: the same."
+    ]
+    code, out, _ = call("index")
+    assert (code, out) == (0, "runs/index.html\n")
+    page = (folder.parent / "runs" / "index.html").read_text()
+    assert page.count('/index.html">2') >= 3
+    code, out, _ = call("doctor", "--json")
+    assert {finding["what"] for finding in json.loads(out)} >= {"Python", "kernel", "disk"}
+    path = folder / "40_share.ipynb"
+    path.write_text(path.read_text().replace("2.0 * n", "3.0 * n"))
+    code, _, err = call("verify", "_one_")
+    assert (code, err) == (4, "40_share: its code\n")
+
+
+def test_new_begins_a_notebook_that_keeps_the_rules(folder, call):
+    from pathlib import Path
+
+    template = Path(__file__).parent.parent / "notebooks" / "template.ipynb"
+    (folder / "template.ipynb").write_bytes(template.read_bytes())
+    code, out, _ = call("new", "basket_size")
+    assert (code, out.partition(":")[0]) == (0, "notebooks/40_basket_size.ipynb")
+    text = (folder / "40_basket_size.ipynb").read_text()
+    assert "# What do we want to know about basket size?" in text
+    assert call("clean", "--check", "basket_size") == (0, "", "")
+    assert call("run", "basket_size")[0] == 0
+
+
+def test_clean_clears_outputs_and_names_what_else_is_broken(folder, call):
+    path = folder / "30_clv.ipynb"
+    content = json.loads(path.read_text())
+    content["cells"][3]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "1"}]
+    content["cells"][3]["execution_count"] = 3
+    content["cells"].append(dict(content["cells"][2], id="f", source="def f():\n    pass"))
+    path.write_text(json.dumps(content))
+    code, _, err = call("clean", "--check", "clv")
+    assert code == 2
+    assert "holds outputs" in err
+    assert "defines f" in err
+    assert json.loads(path.read_text()) == content
+    code, out, err = call("clean", "clv")
+    assert (code, out) == (2, "30_clv.ipynb: outputs cleared\n")
+    assert "holds outputs" not in err
+    del content["cells"][-1]
+    path.write_text(json.dumps(content))
+    assert call("clean", "clv")[0] == 0
+    assert call("clean", "--check", "clv") == (0, "", "")

@@ -28,6 +28,14 @@ def test_a_notebook_keeps_the_rules(path):
     assert broken_rules(path) == []
 
 
+def test_the_first_notebook_links_every_other_one():
+    first = next(path for path in NOTEBOOKS if path.stem == "00_start_here")
+    text = first.read_text(encoding="utf-8")
+    assert [
+        path.name for path in NOTEBOOKS if path != first and f"]({path.name})" not in text
+    ] == []
+
+
 def changed(number, **fields):
     cells = copy.deepcopy(GOOD)
     cells[number] |= fields

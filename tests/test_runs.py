@@ -18,8 +18,8 @@ from planted import write_notebook
 import journeylab
 from journeylab.errors import RunError
 from journeylab.estimate import Estimate
-from journeylab.runs import make_plan, recorded, run
-from journeylab.runs.execution import publish_latest
+from journeylab.runs import RunOptions, make_plan, recorded, run
+from journeylab.runs.folders import publish_latest
 
 FIRST = """\
 data: str = "orders.csv"  # orders file
@@ -85,7 +85,8 @@ def run_project(root: Path, hash_seed: str, jobs: int, *names: str) -> Path:
         plan = make_plan(
             notebooks, names, every=not names, caller=root, fingerprint=lambda source: "0" * 64
         )
-        return run(plan, jobs=jobs, label=f"j{jobs}").folder
+        options = RunOptions(jobs=jobs, force=True, keep_going=True)
+        return run(plan, options, label=f"j{jobs}").folder
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +263,8 @@ def test_latest_is_a_file_where_links_are_not_possible(tmp_path, monkeypatch):
     ("options", "complaint"),
     [
         ({"jobs": 0}, "at least 1"),
+        ({"threads": 0}, "--threads must be at least 1"),
+        ({"timeout_seconds": 0.0}, "--timeout must be above 0"),
         ({"label": "a/b"}, "a label has"),
         ({"label": ".."}, "a label has"),
         ({"label": ""}, "a label has"),
@@ -270,8 +273,9 @@ def test_latest_is_a_file_where_links_are_not_possible(tmp_path, monkeypatch):
 )
 def test_a_run_that_cannot_start_is_refused(tmp_path, options, complaint):
     plan = make_plan(write_project(tmp_path), ["broken"])
+    label = options.pop("label", None)
     with pytest.raises(RunError, match=complaint):
-        run(plan, **options)
+        run(plan, RunOptions(**options), label=label)
     assert not (tmp_path / "runs").exists()
 
 

@@ -380,3 +380,20 @@ def test_scrubbing_shortens_this_machines_folders_and_leaves_the_rest(tmp_path):
     assert scrubber.text(f"https://example.org{tmp_path}/x") == f"https://example.org{tmp_path}/x"
     assert scrubber.text("postgres://u:p@h/d") == "postgres://***@h/d"
     assert scrubber.tree({"a": [str(tmp_path)], "n": 1}) == {"a": ["."], "n": 1}
+
+
+def test_a_record_says_where_it_was_written(own, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "journeylab.runs.recording.show", lambda entry, bundle: shown.append(bundle)
+    )
+    record("value", 1)
+    record("table", pd.DataFrame({"a": [1]}))
+    monkeypatch.delenv("JOURNEYLAB_RUN_FOLDER")
+    record("value", 1)
+    said = [bundle["text/html"].partition("<small>")[2] for bundle in shown]
+    assert said == [
+        "value is kept in results.json of run/30_clv</small></p>",
+        "table is kept in results.json and tables/table.parquet of run/30_clv</small></p>",
+        "value is shown and not kept: journeylab run keeps it</small></p>",
+    ]

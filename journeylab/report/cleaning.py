@@ -16,14 +16,20 @@ from journeylab.errors import RunError
 
 # a title or link ends at the bell or before the next code, so that none is searched for twice
 _TERMINAL_CODES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# with those that turn the direction of what follows, so that a name cannot rearrange its line
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def without_controls(text: str) -> str:
+    """Text without characters that act unseen: on a terminal, or on the direction of a line."""
+    return _CONTROL.sub("", text)
 
 
 def plain(text: str) -> str:
     """Text without terminal colours and control characters; overwritten lines are gone."""
     text = _TERMINAL_CODES.sub("", text).replace("\r\n", "\n")
     lines = (line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n"))
-    return _CONTROL.sub("", "\n".join(lines))
+    return without_controls("\n".join(lines))
 
 
 def shortened(text: str, most: int) -> str:
@@ -150,11 +156,11 @@ class HtmlReader(HTMLParser):
         if self._dropping:
             return
         if self._table is None:
-            self._html.append(escape(_CONTROL.sub("", data)))
+            self._html.append(escape(without_controls(data)))
         elif self._in_caption:
-            self._table.caption += data
+            self._table.caption += without_controls(data)
         elif self._cell is not None:
-            self._cell.text += _CONTROL.sub("", data)
+            self._cell.text += without_controls(data)
 
     def close(self) -> None:
         """Close what the source left open."""
@@ -238,7 +244,7 @@ def _rebuilt(element: ElementTree.Element, prefix: str) -> ElementTree.Element:
         kept = _attribute(name, key, value, prefix)
         if kept is not None:
             copy.set(*kept)
-    copy.text = _CONTROL.sub("", element.text) if element.text and element.text.strip() else None
+    copy.text = without_controls(element.text) if element.text and element.text.strip() else None
     for child in element:
         if isinstance(child.tag, str) and child.tag.removeprefix(_SVG) in _DRAWN:
             rebuilt = _rebuilt(child, prefix)

@@ -12,6 +12,7 @@ from journeylab.report.notebook import (
     read_notebook,
     read_results,
 )
+from journeylab.report.numbers import number, words
 from journeylab.report.page import key_figures, page_title
 from journeylab.report.site import (
     first_sentence,
@@ -25,6 +26,9 @@ from journeylab.report.site import (
     write,
 )
 
+# Beyond so many instances of a grid their table stands for those that are done.
+_MOST_GRID_CARDS = 6
+
 
 def write_index(run_folder: Path) -> Path:
     """Write ``index.html`` of a run from its manifest and what its notebooks recorded.
@@ -37,13 +41,16 @@ def write_index(run_folder: Path) -> Path:
     """
     run: dict[str, Any] = json.loads((run_folder / "manifest.json").read_text(encoding="utf-8"))
     entries: list[dict[str, Any]] = run.get("notebooks") or []
-    cards = [_card(run_folder, entry) for entry in entries]
+    grid = _grid(run_folder, entries)
+    cards = [_card(run_folder, entry) for entry in entries if not _only_a_row(entry, grid)]
     title = _title(run, entries)
     values = {
         "language": language(title, *(card["title"] for card in cards)),
         "title": title,
         "eyebrow": _eyebrow(run, entries),
         "cards": cards,
+        "grid": grid,
+        "count": len(entries),
         "unfinished": [card for card in cards if card["trouble"]],
         "cautious": sum(bool(card["cautions"]) for card in cards),
         "facts": _facts(run),
@@ -98,8 +105,61 @@ def _card(run_folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
         "cautions": [plain(text) for text in caution_texts(notebook, results)],
         "trouble": reason if state in ("failed", "blocked") else "",
         "state": state,
-        "took": seconds(entry.get("duration_seconds")),
+        "took": f"as in {entry['cached_from']}"
+        if entry.get("cached_from")
+        else seconds(entry.get("duration_seconds")),
     }
+
+
+def _only_a_row(entry: dict[str, Any], grid: list[dict[str, Any]]) -> bool:
+    """Whether a row of the grid's table says enough of a notebook."""
+    rows = sum(len(table["rows"]) for table in grid)
+    return bool(entry.get("grid")) and entry.get("state") == "done" and rows > _MOST_GRID_CARDS
+
+
+def _grid(run_folder: Path, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The summary of a run over a grid, a table for each notebook."""
+    path = run_folder / "summary.json"
+    if not path.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    over = {str(entry["instance"]): list(entry.get("grid") or {}) for entry in entries}
+    tables: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        instance = str(row["instance"])
+        if "/" in instance or "\\" in instance:
+            continue
+        table = tables.setdefault(str(row["notebook"]), {"heads": [], "rows": [], "names": []})
+        names = [name for name in row if name not in ("notebook", "instance", "message")]
+        table["names"] += [
+            name
+            for name in names
+            if name not in table["names"] and not name.endswith(("_ci_low", "_ci_high"))
+        ]
+        table["rows"].append((instance, over.get(instance, []), row))
+    for name, table in tables.items():
+        table["caption"] = f"{words(name)}: one row for each value of the grid"
+        table["heads"] = [words(head.replace(".", ", ")) for head in table["names"]]
+        table["rows"] = [
+            {
+                "instance": instance,
+                "page": (run_folder / instance / "report.html").exists(),
+                "cells": [_grid_cell(head, keys, row) for head in table["names"]],
+            }
+            for instance, keys, row in table["rows"]
+        ]
+    return list(tables.values())
+
+
+def _grid_cell(name: str, keys: list[str], row: dict[str, Any]) -> dict[str, Any]:
+    """Text of a cell, and whether it is a number."""
+    value = row.get(name)
+    if name in keys or not isinstance(value, int | float) or isinstance(value, bool):
+        return {"text": plain("" if value is None else str(value)), "number": False}
+    text = number(value)
+    if f"{name}_ci_low" in row:
+        text += f" ({number(row[f'{name}_ci_low'])} to {number(row[f'{name}_ci_high'])})"
+    return {"text": text, "number": True}
 
 
 def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:

@@ -146,6 +146,7 @@ def _facts(run: dict[str, Any], entry: dict[str, Any]) -> list[tuple[str, str]]:
     pairs = [
         ("run", str(run.get("run") or "")),
         ("started", moment(run.get("started_at"))),
+        ("taken from", str(entry.get("cached_from") or "")),
         ("took", seconds(entry.get("duration_seconds"))),
         ("memory", f"{memory:,.0f} MB" if memory else ""),
         ("seed", str(run["seed"]) if run.get("seed") is not None else ""),

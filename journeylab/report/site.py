@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from journeylab.report.cleaning import LOCAL_FILE
+from journeylab.report.cleaning import LOCAL_FILE, without_controls
 
 _HERE = Path(__file__).parent
 SPACE = "\N{NO-BREAK SPACE}"
@@ -33,7 +33,7 @@ def _environment() -> Environment:
 
 def write(template: str, path: Path, values: dict[str, Any]) -> Path:
     """Render a template and put the page in its place whole or not at all."""
-    html = _environment().get_template(template).render(values)
+    html = without_controls(_environment().get_template(template).render(values))
     passing = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     passing.write_text(html, encoding="utf-8", newline="\n")
     passing.replace(path)

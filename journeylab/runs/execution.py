@@ -1,39 +1,30 @@
-"""The runner: starts what is ready, keeps the record, and goes on where it can."""
+"""The runner: takes from the cache or starts what is ready, and keeps the record."""
 
 import contextlib
-import os
 import re
-import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from graphlib import TopologicalSorter
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 from journeylab.errors import RunError
+from journeylab.runs.cache import find_finished, keep_finished, take_finished
+from journeylab.runs.folders import new_folder, publish_latest, socket_folder
+from journeylab.runs.journal import Journal
+from journeylab.runs.keys import KeyMaker
 from journeylab.runs.manifest import Manifest, new_manifest, output_hashes, utc_now
 from journeylab.runs.plan import Plan
 from journeylab.runs.scrubbing import Scrubber
-from journeylab.runs.worker import Job, finish_folder, serve, stop_children, write_notebook_page
-from journeylab.runs.writing import write_json, write_whole
+from journeylab.runs.summary import write_summary
+from journeylab.runs.worker import Job, finish_folder, write_notebook, write_notebook_page
+from journeylab.runs.workers import THREAD_VARIABLES, Worker, cores
+from journeylab.runs.writing import write_json
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
-_THREAD_VARIABLES = (
-    "JOURNEYLAB_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +36,7 @@ class Progress:
         state: ``pending``, ``running``, ``done``, ``failed`` or ``blocked``.
         cell, cells: The code cell it is at, and how many there are; 0 before it starts.
         elapsed_seconds: Since it started.
-        message: Why it failed or is blocked; empty otherwise.
+        message: Why it failed or is blocked, or where it was taken from; empty otherwise.
     """
 
     instance: str
@@ -68,7 +59,41 @@ class RunInterrupted(KeyboardInterrupt):
         self.folder = folder
 
 
+class RunStopped(RunError):
+    """The run could not keep its record, for example because the disk is full."""
+
+
 Watch = Callable[[dict[str, Progress]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is carried out; none of it changes a result.
+
+    Attributes:
+        jobs: Notebooks side by side.
+        threads: Native threads of each; by default the cores are shared out among them.
+        timeout_seconds: Longest a notebook may take; None lets it.
+        force: Run also what the cache has.
+        cache: Keep and take finished notebooks.
+        keep_going: After a failure start what does not rest on it; otherwise what runs comes to its
+            end and nothing more is started.
+    """
+
+    jobs: int = 2
+    threads: int | None = None
+    timeout_seconds: float | None = None
+    force: bool = False
+    cache: bool = True
+    keep_going: bool = False
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise RunError(f"-j must be at least 1; got {self.jobs}")
+        if self.threads is not None and self.threads < 1:
+            raise RunError(f"--threads must be at least 1; got {self.threads}")
+        if self.timeout_seconds is not None and not self.timeout_seconds > 0:
+            raise RunError(f"--timeout must be above 0 seconds; got {self.timeout_seconds:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,38 +116,43 @@ class RunResult:
 
 def run(
     plan: Plan,
+    options: RunOptions | None = None,
     *,
     out: Path | None = None,
     label: str | None = None,
-    jobs: int = 2,
     watch: Watch | None = None,
 ) -> RunResult:
     """Run a plan and keep the record in a new folder.
 
     Args:
         plan: From ``make_plan``.
+        options: How; two notebooks side by side by default.
         out: Root that the run's folder is made in; ``runs`` beside the notebooks by default.
         label: Part of the folder's name; made from the notebooks asked for by default.
-        jobs: Notebooks side by side; native threads are shared out among them.
         watch: Told how all notebooks stand, whenever something changes.
 
     Raises:
-        RunError: The label or number of jobs is not allowed, or the root cannot be written.
+        RunError: The label is not allowed, or the root cannot be written.
+        RunStopped: The record can no longer be written; what was done is kept.
         RunInterrupted: Interrupted (a KeyboardInterrupt); the kernels are stopped and the folder is
             left complete, with an index, but ``latest`` does not name it.
     """
-    if jobs < 1:
-        raise RunError(f"-j must be at least 1; got {jobs}")
     label = label if label is not None else _default_label(plan)
     if not _LABEL.fullmatch(label):
         raise RunError(
             f"a label has at most 40 letters, digits, '_', '.' or '-', "
             f"beginning with a letter or digit; got {label!r}"
         )
-    jobs = min(jobs, len(plan.instances))
-    root = (out or plan.folder.parent / "runs").absolute()
-    folder = _new_folder(root, label)
-    return _Execution(plan, folder, label, jobs, watch).run()
+    options = options or RunOptions()
+    folder = new_folder(runs_root(plan.folder, out), label)
+    caps = _thread_caps(options, plan)
+    manifest = new_manifest(plan, folder.name, label, min(options.jobs, len(plan.instances)), caps)
+    return execute(plan, folder, manifest, options, watch)
+
+
+def runs_root(notebooks: Path, out: Path | None = None) -> Path:
+    """The folder that run folders are made in."""
+    return (out or notebooks.parent / "runs").absolute()
 
 
 def _default_label(plan: Plan) -> str:
@@ -130,99 +160,84 @@ def _default_label(plan: Plan) -> str:
     return label if _LABEL.fullmatch(label) else f"{len(plan.targets)}-notebooks"
 
 
-def _new_folder(root: Path, label: str) -> Path:
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = root / f"{moment}_{label}_{secrets.token_hex(2)}"
+def _thread_caps(options: RunOptions, plan: Plan) -> dict[str, int]:
+    shared = max(1, cores() // min(options.jobs, len(plan.instances)))
+    return dict.fromkeys(THREAD_VARIABLES, options.threads or shared)
+
+
+def execute(
+    plan: Plan,
+    folder: Path,
+    manifest: Manifest,
+    options: RunOptions,
+    watch: Watch | None,
+    journal: Journal | None = None,
+) -> RunResult:
+    """Run what the manifest does not call done.
+
+    Args:
+        plan: Of the run.
+        folder: The run's, which exists.
+        manifest: As far as the run has come.
+        options: How.
+        watch: Told how all notebooks stand.
+        journal: Of the run; opened and closed here by default.
+    """
+    execution = _Execution(plan, folder, manifest, options, watch)
     try:
-        folder.mkdir(parents=True)
+        # first what ran, then what happened: a run without a manifest has not begun
+        execution.save()
+        with journal or Journal(folder) as held:
+            return execution.run(held)
     except OSError as error:
-        raise RunError(f"cannot make a run folder in {root}: {error.strerror}") from error
-    return folder
-
-
-def _cores() -> int:
-    """Cores this process may use, which a container may limit."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _socket_folder() -> Path:
-    """A new folder whose path leaves room for a socket's name within 107 bytes."""
-    for place in (tempfile.gettempdir(), "/tmp"):
-        if len(place) < 60:
-            return Path(tempfile.mkdtemp(prefix="jl-", dir=place))
-    raise RunError("no temporary folder with a path short enough for sockets; set TMPDIR")
-
-
-def publish_latest(folder: Path) -> None:
-    """Let ``latest`` beside a run's folder name that run."""
-    latest = folder.parent / "latest"
-    beside = folder.parent / f".latest.{secrets.token_hex(3)}"
-    try:
-        beside.symlink_to(folder.name, target_is_directory=True)
-        beside.replace(latest)
-    except OSError:
-        # no links here: a file with the folder's name stands in
-        beside.unlink(missing_ok=True)
-        write_whole(latest, folder.name + "\n")
-
-
-class _Worker:
-    """A spawned process and what it is doing."""
-
-    def __init__(self) -> None:
-        context = get_context("spawn")
-        self.pipe: Connection
-        self.pipe, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=serve, args=(theirs,), daemon=False)
-        self.process.start()
-        theirs.close()
-        self.instance: str | None = None
-
-    def stop(self) -> None:
-        """End the process and its kernel, at once where it is busy."""
-        import psutil
-
-        if self.instance is not None:
-            with contextlib.suppress(psutil.Error):
-                stop_children(psutil.Process(self.process.pid))
-            self.process.terminate()
-        self.pipe.close()
-        self.process.join(timeout=10)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        raise RunStopped(
+            f"the record of this run cannot be written ({error.strerror or error}); what was done "
+            f"is kept in {folder.name}. Make room or mend the permissions, then: "
+            f"journeylab resume {folder.name}"
+        ) from error
 
 
 class _Execution:
     """One run in progress."""
 
     def __init__(
-        self, plan: Plan, folder: Path, label: str, jobs: int, watch: Watch | None
+        self,
+        plan: Plan,
+        folder: Path,
+        manifest: Manifest,
+        options: RunOptions,
+        watch: Watch | None,
     ) -> None:
-        threads = max(1, _cores() // jobs)
         self._plan = plan
         self._folder = folder
-        self._jobs = jobs
+        self._options = options
+        self._jobs = min(options.jobs, len(plan.instances))
         self._watch = watch
-        self._caps = dict.fromkeys(_THREAD_VARIABLES, threads)
-        self._manifest = new_manifest(plan, folder.name, label, jobs, self._caps)
-        self._entries = {entry["instance"]: entry for entry in self._manifest["notebooks"]}
-        self._progress = {name: Progress(name, "pending") for name in plan.instances}
+        self._manifest = manifest
+        self._entries: dict[str, dict[str, Any]] = {
+            entry["instance"]: entry for entry in manifest["notebooks"]
+        }
+        self._progress = {
+            name: Progress(name, self._entries[name]["state"]) for name in plan.instances
+        }
+        self._scrubber = Scrubber(folder, plan.caller, plan.sources)
+        self._keys = KeyMaker(plan.folder.parent)
         self._started: dict[str, float] = {}
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
         self._sorter = TopologicalSorter(
             {name: instance.needs for name, instance in plan.instances.items()}
         )
         self._ready: list[str] = []
+        self._failed_first: str | None = None
+        self._journal: Journal
 
-    def run(self) -> RunResult:
+    def run(self, journal: Journal) -> RunResult:
         """Run everything that can run; then write index and manifest."""
         started = time.monotonic()
-        sockets = _socket_folder()
+        self._journal = journal
+        self._journal.write("begin", run=self._folder.name)
+        sockets = socket_folder(self._folder)
         self._sorter.prepare()
-        self._save()
         self._tell()
         finished = False
         try:
@@ -234,17 +249,27 @@ class _Execution:
             for worker in self._workers:
                 worker.stop()
             shutil.rmtree(sockets, ignore_errors=True)
-            if not finished:
-                self._close_interrupted()
-            self._manifest["finished_at"] = utc_now()
-            self._manifest["duration_seconds"] = round(time.monotonic() - started, 3)
-            self._save()
-            # slow to import, and a refused run needs no page
-            from journeylab.report import write_index
-
-            write_index(self._folder)
+            if finished:
+                self._close(started)
+            else:
+                # what stopped the run goes before what stops its record
+                with contextlib.suppress(OSError):
+                    self._close_interrupted()
+                    self._close(started)
         publish_latest(self._folder)
+        self._journal.write("end")
         return RunResult(self._folder, self._manifest)
+
+    def _close(self, started: float) -> None:
+        before = self._manifest["duration_seconds"] or 0.0
+        self._manifest["finished_at"] = utc_now()
+        self._manifest["duration_seconds"] = round(before + time.monotonic() - started, 3)
+        self.save()
+        write_summary(self._folder, self._manifest)
+        # slow to import, and a refused run needs no page
+        from journeylab.report import write_index
+
+        write_index(self._folder)
 
     def _work(self, sockets: Path) -> None:
         while self._sorter.is_active():
@@ -260,44 +285,89 @@ class _Execution:
             self._tick(busy)
 
     def _start_ready(self, sockets: Path) -> bool:
-        """Start or block what is ready; True when something was blocked, which frees others."""
-        blocked = False
+        """Start, block or take what is ready; True when something ended, which frees others."""
+        ended = False
         while self._ready:
             name = self._ready[0]
-            failed = sorted(
-                needed
-                for needed in self._plan.instances[name].requires
-                if self._entries[needed]["state"] != "done"
-            )
-            if failed:
+            if self._entries[name]["state"] == "done" or self._block_or_take(name):
                 self._ready.pop(0)
-                self._block(name, f"blocked by {', '.join(failed)}")
-                blocked = True
+                self._sorter.done(name)
+                ended = True
                 continue
             idle = [worker for worker in self._workers if worker.instance is None]
             if not idle and len(self._workers) >= self._jobs:
                 break
             if not idle:
-                idle = [_Worker()]
+                idle = [Worker()]
+                self._journal.write("worker", pid=idle[0].process.pid, began=idle[0].began)
                 self._workers += idle
             self._ready.pop(0)
             self._start(idle[0], name, sockets)
-        return blocked
+        return ended
 
-    def _start(self, worker: _Worker, name: str, sockets: Path) -> None:
+    def _block_or_take(self, name: str) -> bool:
+        """Whether a notebook ended without being run."""
+        instance, entry = self._plan.instances[name], self._entries[name]
+        failed = sorted(
+            needed for needed in instance.requires if self._entries[needed]["state"] != "done"
+        )
+        if failed:
+            self._block(name, f"blocked by {', '.join(failed)}")
+            return True
+        if self._failed_first is not None and not self._options.keep_going:
+            why = f"not started, since {self._failed_first} failed; --keep-going starts it anyway"
+            self._block(name, why)
+            return True
+        if entry["key"] is None:
+            self._set_key(name)
+        if self._options.force or not self._options.cache or not instance.cacheable:
+            return False
+        return self._take(name)
+
+    def _set_key(self, name: str) -> None:
+        instance, entry = self._plan.instances[name], self._entries[name]
+        key = self._keys.key(instance, self._upstream(name))
+        entry["key"], entry["key_parts"] = key.digest, key.parts
+        self._manifest["sources"] |= key.sources
+
+    def _upstream(self, name: str) -> dict[str, dict[str, str] | None]:
+        needed = {key: self._entries[key] for key in self._plan.instances[name].needs}
+        return {
+            key: entry["outputs"] if entry["state"] == "done" else None
+            for key, entry in needed.items()
+        }
+
+    def _take(self, name: str) -> bool:
+        """Take a notebook from the cache; False where it is not there."""
+        entry = self._entries[name]
+        finished = find_finished(self._folder.parent, entry["key"])
+        if finished is None:
+            return False
+        started = time.monotonic()
+        folder, source = self._folder / name, self._plan.instances[name].notebook.path
+        write_notebook(folder, take_finished(finished, folder, source), self._scrubber)
+        kept = ("duration_seconds", "cpu_seconds", "peak_memory_mb", "cells", "outputs")
+        entry |= {key: finished.entry[key] for key in kept}
+        entry |= {"state": "done", "error": None, "cached_from": finished.run}
+        write_notebook_page(folder, self._manifest, entry)
+        self._record_end(name, f"as in {finished.run}", time.monotonic() - started)
+        return True
+
+    def _start(self, worker: Worker, name: str, sockets: Path) -> None:
         instance = self._plan.instances[name]
         (self._folder / name).mkdir()
         self._entries[name]["state"] = "running"
         self._started[name] = time.monotonic()
         self._progress[name] = Progress(name, "running")
-        self._save()
+        self.save()
+        self._journal.write("start", instance=name)
         job = Job(
             notebook=instance.notebook.path,
             run_folder=self._folder,
             parameters=instance.injected,
             sources=self._plan.sources,
             caller=self._plan.caller,
-            thread_caps=self._caps,
+            thread_caps=self._manifest["thread_caps"],
             sockets=sockets,
             manifest=self._manifest,
             entry=self._entries[name],
@@ -308,7 +378,7 @@ class _Execution:
             worker.pipe.send(job)
         self._tell()
 
-    def _listen(self, worker: _Worker) -> None:
+    def _listen(self, worker: Worker) -> None:
         assert worker.instance is not None
         name = worker.instance
         try:
@@ -316,8 +386,7 @@ class _Execution:
         except (EOFError, OSError):
             self._workers.remove(worker)
             worker.stop()
-            code = worker.process.exitcode
-            self._fail(name, f"the process that ran this notebook ended with code {code}")
+            self._fail(name, _lost(worker.process.exitcode))
             self._end(name)
             return
         match event:
@@ -330,31 +399,54 @@ class _Execution:
                 worker.instance = None
                 self._end(name)
 
-    def _tick(self, busy: list[_Worker]) -> None:
-        """Let the clocks run on."""
+    def _tick(self, busy: list[Worker]) -> None:
+        """Let the clocks run on, and end what takes too long."""
         now = time.monotonic()
         for worker in busy:
-            if (name := worker.instance) is not None:
-                last = self._progress[name]
-                elapsed = now - self._started[name]
-                self._progress[name] = Progress(name, last.state, last.cell, last.cells, elapsed)
+            if (name := worker.instance) is None or worker not in self._workers:
+                continue
+            last = self._progress[name]
+            elapsed = now - self._started[name]
+            self._progress[name] = Progress(name, last.state, last.cell, last.cells, elapsed)
+            most = self._options.timeout_seconds
+            if most is not None and elapsed > most:
+                self._workers.remove(worker)
+                worker.stop()
+                place = f" in cell {last.cell} of {last.cells}" if last.cells else ""
+                self._fail(
+                    name,
+                    f"stopped{place} after {elapsed:.0f} s: it may take {most:g} s "
+                    "(--timeout allows more)",
+                )
+                self._end(name)
         self._tell()
 
     def _end(self, name: str) -> None:
+        """Keep a notebook that came to an end, its own or another."""
         entry = self._entries[name]
-        last = self._progress[name]
+        if entry["state"] == "failed" and self._failed_first is None:
+            self._failed_first = name
         message = entry["error"]["message"] if entry["error"] else ""
-        elapsed = entry["duration_seconds"] or 0.0
+        self._record_end(name, message, entry["duration_seconds"] or 0.0)
+        self._sorter.done(name)
+        if entry["state"] == "done" and self._options.cache:
+            keep_finished(
+                self._folder.parent, entry["key"], self._folder / name, entry, self._folder.name
+            )
+
+    def _record_end(self, name: str, message: str, elapsed: float) -> None:
+        entry, last = self._entries[name], self._progress[name]
+        event = "cached" if entry["cached_from"] else entry["state"]
+        self._journal.write(event, instance=name, entry=entry)
         self._progress[name] = Progress(
             name, entry["state"], last.cell, last.cells, elapsed, message
         )
-        self._sorter.done(name)
-        self._save()
+        self.save()
         self._tell()
 
     def _block(self, name: str, why: str) -> None:
         self._entries[name] |= {"state": "blocked", "error": {"message": why}}
-        self._end(name)
+        self._record_end(name, why, 0.0)
 
     def _fail(self, name: str, why: str) -> None:
         """Complete the folder of a notebook whose worker can no longer do it."""
@@ -365,8 +457,7 @@ class _Execution:
             "traceback": "",
         }
         folder = self._folder / name
-        scrubber = Scrubber(self._folder, self._plan.caller, self._plan.sources)
-        finish_folder(folder, self._plan.instances[name].notebook.path, scrubber)
+        finish_folder(folder, self._plan.instances[name].notebook.path, self._scrubber)
         self._entries[name] |= {
             "state": "failed",
             "error": error,
@@ -377,15 +468,28 @@ class _Execution:
         write_notebook_page(folder, self._manifest, self._entries[name])
 
     def _close_interrupted(self) -> None:
+        self._journal.write("interrupted")
         for name, entry in self._entries.items():
             if entry["state"] == "running":
                 self._fail(name, "interrupted")
             elif entry["state"] == "pending":
                 entry |= {"state": "blocked", "error": {"message": "the run was interrupted"}}
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the manifest as it is now."""
         write_json(self._folder / "manifest.json", self._manifest)
 
     def _tell(self) -> None:
         if self._watch is not None:
             self._watch(dict(self._progress))
+
+
+def _lost(code: int | None) -> str:
+    """What is said of a worker that went away."""
+    why = f"the process that ran this notebook ended with code {code}"
+    if code is not None and code == -9:
+        why += (
+            ", as the system does when memory runs out; run fewer notebooks side by side (-j 1) or "
+            "bound the engine (JOURNEYLAB_MEMORY_LIMIT=2GB)"
+        )
+    return why

@@ -63,11 +63,17 @@ def new_manifest(
         "seed": plan.seed,
         "journeylab": journeylab.__version__,
         "python": platform.python_version(),
-        "lock_sha256": _sha256(project / "requirements.lock"),
+        "lock_sha256": lock_hash(project),
         "git": _git_state(project),
-        "versions": _versions(),
+        "versions": installed_versions(),
+        "sources": {},
         "thread_caps": thread_caps,
         "jobs": jobs,
+        "request": {
+            "targets": list(plan.targets),
+            "parameters": plan.asked,
+            "grid": {name: list(values) for name, values in plan.grid.items()},
+        },
         "notebooks": [_entry(plan.instances[name]) for name in sorted(plan.instances)],
     }
 
@@ -81,9 +87,16 @@ def _entry(instance: Instance) -> dict[str, Any]:
         "title": instance.notebook.title,
         "parameters": instance.parameters,
         "bindings": instance.bindings,
+        "grid": {name: instance.parameters[name] for name in instance.grid},
         "needs": sorted(instance.needs),
+        "reads": {
+            str(instance.parameters[name]): needed for name, needed in instance.reads.items()
+        },
         "data": instance.data,
         "data_fingerprint": instance.data_fingerprint,
+        "key": None,
+        "key_parts": {},
+        "cached_from": None,
         "duration_seconds": None,
         "cpu_seconds": None,
         "peak_memory_mb": None,
@@ -93,7 +106,9 @@ def _entry(instance: Instance) -> dict[str, Any]:
     }
 
 
-def _sha256(path: Path) -> str | None:
+def lock_hash(project: Path) -> str | None:
+    """sha256 of the lock file; None where there is none."""
+    path = project / "requirements.lock"
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
@@ -118,7 +133,8 @@ def _git_state(project: Path) -> dict[str, Any] | None:
     return {"commit": commit, "dirty": changed}
 
 
-def _versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that can change a number or a page."""
     versions: dict[str, str] = {}
     for package in _PACKAGES:
         try:

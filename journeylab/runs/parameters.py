@@ -21,11 +21,13 @@ from math import isfinite
 from pathlib import Path
 
 from journeylab.errors import RunError
+from journeylab.runs.secret import is_reference
 
 Value = str | int | float | bool
 
-_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "Secret": str}
 _WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+_WORDS["Secret"] = "the name of a variable of the environment, such as env:CRM_TOKEN"
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 # in the meaning of a text; "ISO dates" are several, parted by commas
@@ -135,9 +137,11 @@ class Parameter:
             quote = ""
             if self.type == "str" and not isinstance(value, str):
                 quote = " (quote it to make it text)"
+            # what stands in the place of a secret's name may be the secret itself
+            given, default = ("***", "***") if self.type == "Secret" else (value, self.default)
             raise RunError(
-                f"{where}: {self.name} = {value!r} is not allowed{quote}; "
-                f"allowed: {self.allowed}; default: {self.default!r}"
+                f"{where}: {self.name} = {given!r} is not allowed{quote}; "
+                f"allowed: {self.allowed}; default: {default!r}"
             )
         return typed
 
@@ -169,6 +173,8 @@ class Parameter:
         if self.choices:
             return value in self.choices
         if isinstance(value, str):
+            if self.type == "Secret":
+                return is_reference(value)
             if self.is_reference and not value.startswith("@"):
                 return False
             if self.is_date or self.is_date_list:
@@ -291,6 +297,18 @@ def read_assignments(texts: Iterable[str]) -> dict[str, Value]:
             raise RunError(f"parameter {name!r} is given twice: {values[name]!r} and {value!r}")
         values[name] = value
     return values
+
+
+def read_grid(texts: Iterable[str]) -> dict[str, list[Value]]:
+    """Read ``name=a,b,c`` texts of a command line.
+
+    Raises:
+        RunError: A text has no ``=``, or a name comes twice.
+    """
+    return {
+        name: [value.strip() for value in str(values).split(",")]
+        for name, values in read_assignments(texts).items()
+    }
 
 
 def read_parameters_file(path: Path) -> dict[str, Value]:

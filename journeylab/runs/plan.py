@@ -3,9 +3,10 @@
 Everything that can be refused is refused here, before a folder is made or a kernel starts.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
+from itertools import product
 from pathlib import Path
 
 from journeylab.errors import RunError
@@ -19,6 +20,7 @@ from journeylab.runs.notebooks import (
 from journeylab.runs.parameters import Value, nearest
 from journeylab.runs.references import Reference, instance_name, read_reference
 from journeylab.runs.scrubbing import hide_credentials
+from journeylab.runs.secret import declare_secrets
 
 Fingerprint = Callable[[str], str]
 
@@ -35,6 +37,8 @@ class Instance:
         injected: Those that differ from their default, as the kernel gets them.
         needs: Instances whose records it reads.
         requires: Those of them without which it cannot run.
+        reads: Which of them each parameter that is a reference names.
+        grid: Names of the parameters that the run's grid gave it.
         data: Name of its data set as shown; None when no parameter is called ``data``.
         data_fingerprint: Of its data, or of the data its references rest on; None without either.
     """
@@ -46,8 +50,15 @@ class Instance:
     injected: dict[str, Value]
     needs: frozenset[str]
     requires: frozenset[str]
+    reads: dict[str, str]
+    grid: tuple[str, ...]
     data: str | None
     data_fingerprint: str | None = None
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether its data can be told to be the same: of a live database only rows are counted."""
+        return self.data is None or "://" not in self.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,8 @@ class Plan:
         seed: The seed asked for, or the one all notebooks share; None otherwise.
         caller: The directory that relative data sources are meant relative to.
         sources: Data sources as kernels get them, and as they may be shown.
+        asked: Parameters that were asked for, by ``name`` or ``notebook.name``; these, and
+        grid: the values of each parameter that the notebooks asked for run over, as shown.
     """
 
     folder: Path
@@ -69,6 +82,8 @@ class Plan:
     seed: int | None
     caller: Path
     sources: dict[str, str]
+    asked: dict[str, Value]
+    grid: dict[str, tuple[Value, ...]]
 
 
 def make_plan(
@@ -77,6 +92,7 @@ def make_plan(
     *,
     every: bool = False,
     parameters: Mapping[str, Value] | None = None,
+    grid: Mapping[str, Sequence[Value]] | None = None,
     seed: int | None = None,
     caller: Path | None = None,
     fingerprint: Fingerprint | None = None,
@@ -89,6 +105,9 @@ def make_plan(
         every: All notebooks but those that only teach.
         parameters: Values by ``name`` (for every notebook asked for that has it) or by
             ``notebook.name`` (for that notebook, asked for or needed). Text is read by its type.
+        grid: Values by ``name``: every notebook asked for that has this parameter runs once for
+            each value, and for each combination where several are given. Where one of them reads
+            another, it reads the instance with the same values.
         seed: Given to every notebook of the run that has a ``seed``, unless ``parameters`` do.
         caller: What relative data sources are relative to; the working directory by default.
         fingerprint: Identity of the data behind a source; ``journeylab.tables.fingerprint`` by
@@ -117,10 +136,11 @@ def make_plan(
         raise RunError(f"--seed must be a whole number from 0; got {seed}")
     targets = [notebook_at(path) for path in dict.fromkeys(chosen)]
     settings = _Settings(targets, parameters or {}, seed, paths)
-    instances = _expand(targets, settings, paths, notebook_at)
+    caller = (caller or Path.cwd()).resolve()
+    over = _Grid(targets, grid or {}, parameters or {})
+    instances = _expand(targets, settings, over, paths, notebook_at)
     settings.refuse_unused({instance.notebook.name for instance in instances.values()})
     order = _ordered(instances)
-    caller = (caller or Path.cwd()).resolve()
     placed = {name: _place_data(instances[name], caller) for name in order}
     sources = {
         str(instance.injected["data"]): instance.data
@@ -132,6 +152,7 @@ def make_plan(
         given_seed = instance.parameters.get("seed")
         if isinstance(given_seed, int) and given_seed < 0:
             raise RunError(f"{instance.name}: a seed is a whole number from 0; got {given_seed}")
+    declare_secrets(value for each in placed.values() for value in each.parameters.values())
     seeds = {
         value
         for instance in placed.values()
@@ -144,6 +165,13 @@ def make_plan(
         seed=seed if seed is not None else (seeds.pop() if len(seeds) == 1 else None),
         caller=caller,
         sources=sources,
+        asked={
+            name: _shown_value(name, value, caller) for name, value in (parameters or {}).items()
+        },
+        grid={
+            name: tuple(_shown_value(name, value, caller) for value in values)
+            for name, values in over.values.items()
+        },
     )
 
 
@@ -223,23 +251,90 @@ def _names(notebook: Notebook) -> list[str]:
     return [parameter.name for parameter in notebook.parameters]
 
 
+class _Grid:
+    """The values that notebooks asked for run over."""
+
+    def __init__(
+        self,
+        targets: list[Notebook],
+        values: Mapping[str, Sequence[Value]],
+        parameters: Mapping[str, Value],
+    ) -> None:
+        self._targets = {notebook.name: notebook for notebook in targets}
+        self.values: dict[str, list[Value]] = {}
+        for name, listed in values.items():
+            having = [notebook for notebook in targets if name in _names(notebook)]
+            if not having:
+                known = sorted({known for notebook in targets for known in _names(notebook)})
+                raise RunError(
+                    f"none of {', '.join(self._targets)} has a parameter {name!r} to run over"
+                    f"{nearest(name, known)} They have: {', '.join(known)}"
+                )
+            if name in parameters:
+                raise RunError(f"{name} is given by -p and by --grid; give it once")
+            for notebook in having:
+                parameter = notebook.parameter(name, listed)
+                self.values[name] = [parameter.accept(value, notebook.name) for value in listed]
+            spelled = [instance_name("", {name: self._spelled(name, v)}) for v in self.values[name]]
+            if not spelled or len(set(spelled)) < len(spelled):
+                raise RunError(f"--grid {name} needs values that differ; got {list(listed)}")
+
+    def _spelled(self, name: str, value: Value) -> Value:
+        """A value as the name of a folder may spell it: no place on this machine."""
+        if name == "data" and isinstance(value, str):
+            return hide_credentials(Path(value).name if value.startswith(("~", "/")) else value)
+        return value
+
+    def combinations(self, notebook: Notebook) -> list[dict[str, Value]]:
+        """The bindings of each instance of a notebook asked for; one of none without a grid."""
+        names = [name for name in self.values if name in _names(notebook)]
+        return [
+            dict(zip(names, chosen, strict=True))
+            for chosen in product(*(self.values[name] for name in names))
+        ]
+
+    def shared(self, notebook: Notebook, bindings: Mapping[str, Value]) -> dict[str, Value]:
+        """The values of a grid that a notebook has in common with one that reads it."""
+        if notebook.name not in self._targets:
+            return {}
+        names = _names(notebook)
+        return {
+            name: value for name, value in bindings.items() if name in self.values and name in names
+        }
+
+    def over(self, notebook: Notebook, bindings: Mapping[str, Value]) -> tuple[str, ...]:
+        """Which of an instance's bindings come from the grid."""
+        if notebook.name not in self._targets:
+            return ()
+        return tuple(name for name in self.values if name in bindings)
+
+    def instance_name(self, stem: str, bindings: Mapping[str, Value]) -> str:
+        """Folder of an instance."""
+        spelled = {name: self._spelled(name, value) for name, value in bindings.items()}
+        return instance_name(stem, spelled)
+
+
 def _expand(
     targets: list[Notebook],
     settings: _Settings,
+    grid: _Grid,
     paths: Mapping[str, Path],
     notebook_at: Callable[[Path], Notebook],
 ) -> dict[str, Instance]:
     """The targets and, following their references, everything they need."""
     instances: dict[str, Instance] = {}
-    waiting: list[tuple[Notebook, dict[str, Value]]] = [(notebook, {}) for notebook in targets]
+    waiting: list[tuple[Notebook, dict[str, Value]]] = [
+        (notebook, bindings) for notebook in targets for bindings in grid.combinations(notebook)
+    ]
     while waiting:
         notebook, bindings = waiting.pop()
-        name = instance_name(notebook.stem, bindings)
+        name = grid.instance_name(notebook.stem, bindings)
         if name in instances:
             continue
         parameters = settings.values(notebook) | bindings
         needs: set[str] = set()
         requires: set[str] = set()
+        reads: dict[str, str] = {}
         for parameter, value in parameters.items():
             if not (isinstance(value, str) and value.startswith("@")):
                 continue
@@ -249,9 +344,13 @@ def _expand(
                 continue
             source = notebook_at(_referenced_path(reference, paths, where))
             _check_record(reference, source, where)
-            bound = _bound(reference, source, settings)
-            needed = instance_name(source.stem, bound)
+            named = dict(reference.bindings)
+            shared = grid.shared(source, bindings)
+            bound = {key: shared[key] for key in shared if key not in named}
+            bound |= _bound(reference, source, settings)
+            needed = grid.instance_name(source.stem, bound)
             needs.add(needed)
+            reads[parameter] = needed
             if not reference.optional:
                 requires.add(needed)
             waiting.append((source, bound))
@@ -265,6 +364,8 @@ def _expand(
             injected={key: value for key, value in parameters.items() if value != defaults[key]},
             needs=frozenset(needs),
             requires=frozenset(requires),
+            reads=reads,
+            grid=grid.over(notebook, bindings),
             data=data if isinstance(data, str) and not data.startswith("@") else None,
         )
     return instances
@@ -316,12 +417,7 @@ def _place_data(instance: Instance, caller: Path) -> Instance:
     if instance.data is None:
         return instance
     given = instance.data
-    shown = hide_credentials(given)
-    real = given
-    path = caller / Path(given).expanduser()
-    if "://" not in given and path.exists() and not _is_data_set(given):
-        real = str(path.resolve())
-        shown = given if not given.startswith(("~", "/")) else path.name
+    real, shown = _real_and_shown(given, caller)
     injected = dict(instance.injected)
     if real != given or "data" in injected:
         injected["data"] = real
@@ -332,6 +428,23 @@ def _place_data(instance: Instance, caller: Path) -> Instance:
         injected=injected,
         data=shown,
     )
+
+
+def _real_and_shown(given: str, caller: Path) -> tuple[str, str]:
+    """A data source as the kernel gets it, and as everyone else may see it."""
+    path = caller / Path(given).expanduser()
+    if "://" not in given and path.exists() and not _is_data_set(given):
+        return str(path.resolve()), given if not given.startswith(("~", "/")) else path.name
+    return given, hide_credentials(given)
+
+
+def _shown_value(name: str, value: Value, caller: Path) -> Value:
+    """A parameter that was asked for, as everyone may see it."""
+    if not isinstance(value, str):
+        return value
+    if name.rpartition(".")[2] == "data":
+        return _real_and_shown(value, caller)[1]
+    return hide_credentials(value)
 
 
 def _is_data_set(name: str) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from journeylab.errors import ContractError, RunError
+from journeylab.pseudonyms import hidden, hide_ids, ids_allowed, is_personal, project_key
 from journeylab.runs.parameters import nearest
 from journeylab.runs.references import RECORD_NAME, Reference, read_reference
 from journeylab.runs.scrubbing import hide_credentials
@@ -81,6 +82,8 @@ def record(name: str, value: object, alt: str | None = None) -> None:
         kind, entry, bundle = _plain(name, value)
     if folder is not None:
         write_json(folder / "results.json", {**results, name: entry})
+    if "text/html" in bundle:
+        bundle["text/html"] += f"<p><small>{escape(_written(name, entry, folder))}</small></p>"
     shown = entry if isinstance(entry, dict) and kind != "mapping" else {"value": entry}
     show({"name": name, "kind": kind, **shown}, bundle)
 
@@ -150,6 +153,15 @@ def recorded(reference: str) -> "Estimate | pd.DataFrame | Any":
         raise RunError(
             f"{reference}: {error}. Run 'journeylab run {wanted.notebook}' first"
         ) from error
+
+
+def _written(name: str, entry: Any, folder: Path | None) -> str:
+    """Where a record is kept, in words."""
+    if folder is None:
+        return f"{name} is shown and not kept: journeylab run keeps it"
+    kept = entry.get("table") if isinstance(entry, dict) else None
+    also = f" and {kept}" if isinstance(kept, str) else ""
+    return f"{name} is kept in results.json{also} of {folder.parent.name}/{folder.name}"
 
 
 def _own_folder() -> Path | None:
@@ -225,13 +237,22 @@ def _plain_value(name: str, value: object) -> Any:
         case Mapping():
             if not all(isinstance(key, str) for key in value):
                 raise ContractError(f"{name}: the keys of a recorded mapping must be text")
-            return {key: _plain_value(f"{name}.{key}", value[key]) for key in value}
+            return {
+                key: _plain_value(f"{name}.{key}", _without_id(key, value[key])) for key in value
+            }
         case list() | tuple():
             return [_plain_value(f"{name}[{i}]", item) for i, item in enumerate(value)]
     raise ContractError(
         f"{name}: cannot record a {_kind_name(value)}; record an Estimate, number, text, mapping, "
         "pandas frame (collect an Ibis expression first) or figure"
     )
+
+
+def _without_id(key: str, value: object) -> object:
+    """A value that is an id of a person, by its key, as a pseudonym; any other as it is."""
+    if ids_allowed() or not is_personal(key) or not isinstance(value, str | int):
+        return value
+    return hidden(value, project_key())
 
 
 def _plain(name: str, value: object) -> tuple[str, Any, dict[str, Any]]:
@@ -266,6 +287,8 @@ def _keep_frame(
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     import pandas as pd
 
+    if not ids_allowed():
+        frame = hide_ids(frame)
     bundle = {"text/html": frame_html(frame), "text/plain": frame.head(20).to_string()}
     if all(level is not None for level in frame.index.names):
         names = [*frame.index.names, *frame.columns]
@@ -451,14 +474,18 @@ def _read_record(run_folder: Path, wanted: Reference, declared: str | None) -> A
     manifest = json.loads((run_folder / "manifest.json").read_text(encoding="utf-8"))
     entries: list[dict[str, Any]] = manifest["notebooks"]
     own = _own_folder()
+    entry: dict[str, Any] | None = None
     if declared is not None and own is not None:
-        parameters = next(e["parameters"] for e in entries if e["instance"] == own.name)
-        if declared not in parameters.values():
+        asking = next(e for e in entries if e["instance"] == own.name)
+        if declared not in asking["parameters"].values():
             raise RunError(
                 "this reference is no parameter of the notebook, so the runner cannot know "
                 "what to run first; put it into the parameters cell"
             )
-    entry = _entry(entries, wanted)
+        # in a run over a grid this is the instance with the same values
+        read = asking.get("reads", {}).get(declared)
+        entry = next((e for e in entries if e["instance"] == read), None)
+    entry = entry or _entry(entries, wanted)
     if entry is None:
         names = sorted({e["name"] for e in entries})
         raise RunError(f"this run has no such notebook; it has {', '.join(names)}")

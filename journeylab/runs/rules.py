@@ -20,6 +20,7 @@ from journeylab.runs.notebooks import (
 )
 from journeylab.runs.parameters import read_parameters
 from journeylab.runs.references import RECORD_NAME
+from journeylab.runs.writing import write_whole
 
 MOST_CODE_CELLS = 15
 MOST_CODE_LINES = 100
@@ -51,6 +52,29 @@ def broken_rules(path: Path) -> list[str]:
         *_records(code),
         *_paths(cells),
     ]
+
+
+def clear_outputs(path: Path) -> bool:
+    """Clear outputs and execution counts of a notebook, and give every cell an id.
+
+    Returns:
+        Whether the file was changed.
+
+    Raises:
+        RunError: The file is not a notebook.
+    """
+    read_cells(path)
+    text = path.read_text(encoding="utf-8")
+    content = json.loads(text)
+    for number, cell in enumerate(content["cells"]):
+        cell.setdefault("id", f"cell-{number}")
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+            cell.get("metadata", {}).pop("execution", None)
+    if content == json.loads(text):
+        return False
+    write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    return True
 
 
 def _where(cell: dict[str, Any]) -> str:

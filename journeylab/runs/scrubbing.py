@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from journeylab.runs.secret import hide_secrets
+
 # Only the end of a cell's file is sought: a pattern that began with the folder before it would
 # try every letter of a long text, which takes time by the square of its length.
 _KERNEL_CELL = re.compile(r"/ipykernel_\d+/\d+\.py")
@@ -20,8 +22,8 @@ _TERMINAL_CODES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|
 
 
 def hide_credentials(text: str) -> str:
-    """Blank user and password of a URL."""
-    return _CREDENTIALS.sub("***@", text)
+    """Blank user and password of a URL, and name secrets instead of showing them."""
+    return _CREDENTIALS.sub("***@", hide_secrets(text))
 
 
 def without_terminal_codes(text: str) -> str:

@@ -1,8 +1,11 @@
 """How values look in JupyterLab: one line of reading, and a table."""
 
+import os
 import sys
 from html import escape
 from typing import Any
+
+from journeylab.pseudonyms import hide_ids, ids_allowed
 
 _ROWS_SHOWN = 20
 RECORD_MIME = "application/vnd.journeylab.record+json"
@@ -80,8 +83,27 @@ def _object_html(value: Any) -> Any:
     html = _result_html(value)
     if html is not None:
         return html
+    value = _without_ids(value)
     method = get_real_method(value, "_repr_html_")
     return method() if method is not None else None
+
+
+def _without_ids(value: Any) -> Any:
+    """A pandas frame or series of a run with pseudonyms in place of ids; others as they are."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None or "JOURNEYLAB_RUN_FOLDER" not in os.environ or ids_allowed():
+        return value
+    if isinstance(value, pandas.DataFrame):
+        return hide_ids(value)
+    if isinstance(value, pandas.Series):
+        frame = value.to_frame()
+        shown = hide_ids(frame)
+        return value if shown is frame else shown.iloc[:, 0]
+    return value
+
+
+def _frame_text(value: Any, printer: Any, cycle: bool) -> None:
+    printer.text(repr(_without_ids(value)))
 
 
 def register_formatters() -> None:
@@ -94,3 +116,8 @@ def register_formatters() -> None:
     shell = _shell()
     if shell is not None:
         shell.display_formatter.formatters["text/html"].for_type(object, _object_html)
+        plain = shell.display_formatter.formatters["text/plain"]
+        for name in ("DataFrame", "Series"):
+            # pandas keeps its classes in one place and names them after another
+            for module in ("pandas.core.frame", "pandas.core.series", "pandas"):
+                plain.for_type_by_name(module, name, _frame_text)

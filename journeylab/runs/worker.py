@@ -20,13 +20,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from journeylab.audit import take_audit
 from journeylab.runs.manifest import output_hashes
 from journeylab.runs.recording import FOLDER_VARIABLE, ROOT_VARIABLE, SHOWN_VARIABLE
 from journeylab.runs.scrubbing import Scrubber, without_terminal_codes
+from journeylab.runs.secret import sweep
 from journeylab.runs.writing import write_json, write_whole
 
 # A loaded machine starts a kernel slowly; a kernel that cannot start fails at once.
 _KERNEL_START_SECONDS = 180
+_SECONDS_BETWEEN_LOOKS = 0.2
 _PARTIAL_NOTEBOOK = ".notebook.partial.ipynb"
 _PARTIAL_LOG = ".log.partial.txt"
 
@@ -70,7 +73,8 @@ def serve(pipe: Connection) -> None:
     # jsonschema, which nbformat imports, would build a grammar of internationalised addresses: some
     # three CPU seconds for a check no notebook asks for. Without the package it does without.
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-    threading.Thread(target=_die_with_the_runner, daemon=True).start()
+    sockets: list[Path] = []
+    threading.Thread(target=_die_with_the_runner, args=(sockets,), daemon=True).start()
     while True:
         try:
             job: Job | None = pipe.recv()
@@ -78,15 +82,18 @@ def serve(pipe: Connection) -> None:
             return
         if job is None:
             return
+        sockets[:] = [job.sockets]
         pipe.send(("end", _run(job, pipe)))
 
 
-def _die_with_the_runner() -> None:
-    """Leave no kernel behind when the runner is killed."""
+def _die_with_the_runner(sockets: list[Path]) -> None:
+    """Leave no kernel and no socket behind when the runner is killed."""
     runner = parent_process()
     if runner is not None:
         runner.join()
         stop_children()
+        for folder in sockets:
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
 
@@ -104,17 +111,24 @@ def _run(job: Job, pipe: Connection) -> dict[str, Any]:
     """Execute one notebook and leave its folder complete; never raises."""
     from journeylab.runs.trimming import trimmed_error
 
+    os.environ.update({name: str(cap) for name, cap in job.thread_caps.items()})
+    os.environ[FOLDER_VARIABLE] = str(job.folder)
+    os.environ[ROOT_VARIABLE] = str(job.run_folder)
+    os.environ[SHOWN_VARIABLE] = json.dumps(job.sources)
+    # sets of texts in any package then come in one order, run after run
+    os.environ.setdefault("PYTHONHASHSEED", "0")
     scrubber = Scrubber(job.run_folder, job.caller, job.sources)
     meter = _Meter()
     started = time.monotonic()
-    with _logging_to(job.folder / _PARTIAL_LOG):
-        os.environ.update({name: str(cap) for name, cap in job.thread_caps.items()})
-        os.environ[FOLDER_VARIABLE] = str(job.folder)
-        os.environ[ROOT_VARIABLE] = str(job.run_folder)
-        os.environ[SHOWN_VARIABLE] = json.dumps(job.sources)
-        # sets of texts in any package then come in one order, run after run
-        os.environ.setdefault("PYTHONHASHSEED", "0")
+    with _logging_to(job.folder / _PARTIAL_LOG), meter.watching():
         error = _execute(job, pipe, meter)
+    try:
+        finish_folder(job.folder, job.notebook, scrubber)
+    except OSError as problem:
+        error = error or _runner_error(meter, f"its files could not be written: {problem.strerror}")
+    if held := sweep(job.folder):
+        message = f"{', '.join(held)} held the value of a secret and was removed"
+        error = error or _runner_error(meter, f"{message}; do not record or write it")
     if error:
         error = trimmed_error(scrubber.tree(error))
     entry = job.entry | {
@@ -125,7 +139,7 @@ def _run(job: Job, pipe: Connection) -> dict[str, Any]:
         "peak_memory_mb": round(meter.peak_memory_mb, 1),
         "cells": meter.cells,
     }
-    finish_folder(job.folder, job.notebook, scrubber)
+    entry["audit"] = take_audit(job.folder)
     entry["outputs"] = output_hashes(job.folder)
     write_notebook_page(job.folder, job.manifest, entry)
     return entry
@@ -170,14 +184,19 @@ def finish_folder(folder: Path, source: Path, scrubber: Scrubber) -> None:
     for name in ("input_path", "output_path", "environment_variables"):
         notebook["metadata"].get("papermill", {}).pop(name, None)
     trim_notebook(notebook)
-    text = json.dumps(scrubber.tree(notebook), ensure_ascii=False, indent=1, sort_keys=True)
-    write_whole(folder / "notebook.ipynb", text + "\n")
+    write_notebook(folder, notebook, scrubber)
     partial.unlink(missing_ok=True)
     log = folder / _PARTIAL_LOG
     write_whole(folder / "log.txt", scrubber.text(read_log(log)))
     log.unlink(missing_ok=True)
     if not (folder / "results.json").exists():
         write_json(folder / "results.json", {})
+
+
+def write_notebook(folder: Path, notebook: dict[str, Any], scrubber: Scrubber) -> None:
+    """Write the executed notebook of an instance, without machine paths."""
+    text = json.dumps(scrubber.tree(notebook), ensure_ascii=False, indent=1, sort_keys=True)
+    write_whole(folder / "notebook.ipynb", text + "\n")
 
 
 @contextlib.contextmanager
@@ -230,6 +249,7 @@ def _execute(job: Job, pipe: Connection, meter: "_Meter") -> dict[str, Any] | No
         meter.measure()
 
     sockets = Path(tempfile.mkdtemp(dir=job.sockets))
+    ends: list[int] = []
     try:
         notebook = nbformat.read(job.notebook, as_version=4)
         meter.cells = sum(
@@ -247,7 +267,7 @@ def _execute(job: Job, pipe: Connection, meter: "_Meter") -> dict[str, Any] | No
             log_output=True,
             start_timeout=_KERNEL_START_SECONDS,
             cwd=job.folder,
-            kernel_manager_class=manager_class(sockets),
+            kernel_manager_class=manager_class(sockets, ends),
             on_cell_execute=on_cell_start,
             on_cell_executed=on_cell_end,
         )
@@ -259,24 +279,43 @@ def _execute(job: Job, pipe: Connection, meter: "_Meter") -> dict[str, Any] | No
             "traceback": without_terminal_codes("\n".join(error.traceback)),
         }
     except DeadKernelError:
-        message = (
-            f"the kernel died in cell {meter.cell} of {meter.cells}; most often the machine "
-            "ran out of memory (see log.txt)"
-        )
-        return {"cell": meter.cell, "name": "DeadKernelError", "message": message, "traceback": ""}
+        return _runner_error(meter, _death(meter, ends), "DeadKernelError")
     except Exception as error:  # noqa: BLE001 - one notebook's trouble must not end the others
-        message = f"{type(error).__name__}: {error}"
-        return {"cell": meter.cell, "name": "runner", "message": message, "traceback": ""}
+        return _runner_error(meter, f"{type(error).__name__}: {error}")
     finally:
         stop_children()
         shutil.rmtree(sockets, ignore_errors=True)
     return None
 
 
+def _runner_error(meter: "_Meter", message: str, name: str = "runner") -> dict[str, Any]:
+    return {"cell": meter.cell, "name": name, "message": message, "traceback": ""}
+
+
+def _death(meter: "_Meter", ends: list[int]) -> str:
+    """What became of a kernel that is gone: how it ended, what it used, what to change."""
+    import psutil
+
+    place = f"the kernel died in cell {meter.cell} of {meter.cells}"
+    used = f"it had used {meter.peak_memory_mb:,.0f} MB of memory"
+    if not ends or ends[-1] >= 0:
+        code = f" with exit code {ends[-1]}" if ends else ""
+        return f"{place}{code}; {used} (see log.txt for what it said last)"
+    if ends[-1] != -signal.SIGKILL:
+        return f"{place} by signal {-ends[-1]}; {used} (see log.txt for what it said last)"
+    whole = psutil.virtual_memory().total / 2**20
+    return (
+        f"{place}, killed by signal 9, as the system does when memory runs out; {used} of this "
+        f"machine's {whole:,.0f} MB. Run fewer notebooks side by side (-j 1), bound the engine "
+        "(JOURNEYLAB_MEMORY_LIMIT=2GB), or give it fewer data (-p data=...)"
+    )
+
+
 class _Meter:
     """What a kernel and the processes below it have used, and how far it is."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.cell = 0
         self.cells = 0
         self.cpu_seconds = 0.0
@@ -292,8 +331,26 @@ class _Meter:
                 times = process.cpu_times()
                 cpu += times.user + times.system + times.children_user + times.children_system
                 memory += _peak_bytes(process)
-        self.cpu_seconds = max(self.cpu_seconds, cpu)
-        self.peak_memory_mb = max(self.peak_memory_mb, memory / 2**20)
+        with self._lock:
+            self.cpu_seconds = max(self.cpu_seconds, cpu)
+            self.peak_memory_mb = max(self.peak_memory_mb, memory / 2**20)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Measure all the time: a kernel that is killed for its memory cannot be asked later."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+                self.measure()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
 
 def _peak_bytes(process: Any) -> float:

@@ -15,7 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from journeylab.audit import auditing, note_columns
 from journeylab.errors import ContractError
+from journeylab.tables.usage import columns_used
 
 MAX_DRIVER_ROWS = 5_000_000
 
@@ -85,6 +87,8 @@ def collect(
     Raises:
         ContractError: The answer has more than ``max_driver_rows`` rows.
     """
+    if auditing():
+        note_columns(columns_used(expression))
     answer = expression.limit(max_driver_rows + 1).to_pyarrow()
     if answer.num_rows > max_driver_rows:
         raise ContractError(
