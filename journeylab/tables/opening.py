@@ -457,7 +457,7 @@ def _merged(name: str, table: ir.Table, merges: Merges) -> ir.Table:
     merged = apply_merges(table.mutate(_own=table.customer_id), merges, ["customer_id"])
     order = [merged["_own"] != merged.customer_id, merged["_own"]]
     if "joined_at" in merged.columns:
-        order = [merged.joined_at.isnull(), merged.joined_at, *order]
+        order = [merged.joined_at.isnull(), merged.joined_at, *order]  # noqa: PD003
     place = ibis.row_number().over(group_by=merged.customer_id, order_by=order)
     ranked = merged.mutate(_place=place)
     return ranked.filter(ranked["_place"] == 0).drop("_own", "_place")
