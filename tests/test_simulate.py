@@ -70,8 +70,9 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_partition_and_the_threa
 
 @pytest.mark.parametrize("preset", ["campaign", "grocery"])
 def test_a_life_does_not_change_when_customers_are_added(tmp_path, preset):
-    simulate(preset, 700, 3, tmp_path / "few")
-    simulate(preset, 1_300, 3, tmp_path / "many")
+    """The number 1,890 lies within a community, and some who are in it invite some who are not."""
+    simulate(preset, 1_890, 3, tmp_path / "few")
+    simulate(preset, 2_600, 3, tmp_path / "many")
     few, many = _tables(tmp_path / "few"), _tables(tmp_path / "many")
     known = set(few["customers"]["customer_id"])
     assert set(few) == set(many)

@@ -235,7 +235,7 @@ def _outlook(
 ) -> None:  # fmt: skip
     gaps = len(rules.regularity) - 1
     order_factor, harm = np.empty(last), np.empty(last)
-    now, then = np.zeros((2, gaps + 1)), np.zeros((2, gaps + 1))
+    now = np.zeros((2, gaps + 1))
     boost = np.empty(len(rules.fade))
     # How many orders a day with one brings, and the chance that one of them goes wrong.
     chance_of_count, left = np.zeros(MOST_ORDERS + 1), 1.0
@@ -259,7 +259,7 @@ def _outlook(
                 _follow(
                     nature, state, rules, listed[i], off[i], coupon_code, goods, refunded,
                     refund_days, resale, arm[i], i, first_day, offset, last, ends, weight,
-                    order_factor, harm, orders_a_day, fails, now, then, out,
+                    order_factor, harm, orders_a_day, fails, now, out,
                 )  # fmt: skip
 
 
@@ -353,7 +353,7 @@ def _follow(
     nature: Any, state: Any, rules: Any, listed: Any, off: Any, coupon_code: Any, goods: Any,
     refunded: Any, refund_days: Any, resale: Any, arm: Any, i: Any, first_day: Any, offset: Any,
     last: Any, ends: Any, weight: Any, order_factor: Any, harm: Any, orders_a_day: Any,
-    fails: Any, now: Any, then: Any, out: Any,
+    fails: Any, now: Any, out: Any,
 ) -> None:  # fmt: skip
     """Follow one person's probabilities through the days, and add ``weight`` times the results."""
     gaps = len(rules.regularity) - 1
@@ -365,7 +365,6 @@ def _follow(
             out[1, i, h] += weight
         return
     now[:, :] = 0.0
-    then[:, :] = 0.0
     # now[f, g]: customers g days after their last order; prospects stand apart, in new[f].
     new = np.zeros(2)
     quiet = np.zeros(2)
@@ -396,20 +395,24 @@ def _follow(
             stay = 1.0 - min(hazard, 1.0)
             stay_failing = 1.0 - min(hazard * rules.after_failure, 1.0)
             kept = 1.0 - rules.forget
-            # A day later: some forget the failure, some leave, some order.
+            # A day later: some forget the failure, some leave, some order. Those who ordered since
+            # the beginning are at most `step` days on; the others are all at one place.
             order_0, order_1 = 0.0, 0.0
-            for g in range(gaps + 1):
-                plain, failing = now[0, g], now[1, g]
-                if plain == 0.0 and failing == 0.0:
+            top = min(step - 1, gaps)
+            old_at = min(old_gap + step, gaps) if old_gap >= 0 else -1
+            for k in range(top + 2):
+                if k == 0 and old_at <= top:
                     continue
-                plain = (plain + failing * rules.forget) * stay
-                failing = failing * kept * stay_failing
+                g = old_at if k == 0 else top + 1 - k
+                plain = (now[0, g] + now[1, g] * rules.forget) * stay
+                failing = now[1, g] * kept * stay_failing
+                now[0, g], now[1, g] = 0.0, 0.0
                 gap = min(g + 1, gaps)
                 chance = _RING_LATER if ring else min(base * rules.regularity[gap], _CAP)
                 order_0 += plain * chance
                 order_1 += failing * chance
-                then[0, gap] += plain * (1.0 - chance)
-                then[1, gap] += failing * (1.0 - chance)
+                now[0, gap] += plain * (1.0 - chance)
+                now[1, gap] += failing * (1.0 - chance)
             # Those who never ordered.
             first = min(base * rules.first_order[min(day - joins, gaps)], _CAP)
             if day >= onboarded:
@@ -434,11 +437,9 @@ def _follow(
             failing = quiet[1] * kept * stay_failing
             quiet[0], quiet[1] = plain * (1.0 - chance), failing * (1.0 - chance)
             ordered[step] = (plain + failing) * chance
-            then[0, 0] = order_0 * (1.0 - fails)
-            then[1, 0] = order_1 + order_0 * fails
+            now[0, 0] = order_0 * (1.0 - fails)
+            now[1, 0] = order_1 + order_0 * fails
             happened = (order_0 + order_1) * orders_a_day
-            now[:, :] = then
-            then[:, :] = 0.0
             code = coupon_code[row, arm] if arm >= 0 else 0
             price = listed * (1.0 - off[code])
             orders += happened

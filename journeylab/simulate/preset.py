@@ -339,9 +339,9 @@ def preset_text(preset: str | Path) -> str:
         path = FOLDER / f"{preset}.toml"
     elif path.suffix != ".toml" or not path.is_file():
         near = get_close_matches(str(preset), preset_names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}? There are" if near else "; there are"
         raise ContractError(
-            f"there is no preset {str(preset)!r}{hint}; there are {', '.join(preset_names())}; "
+            f"there is no preset {str(preset)!r}{hint} {', '.join(preset_names())}; "
             "or give the path of a .toml file"
         )
     return path.read_text(encoding="utf-8")

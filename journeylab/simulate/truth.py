@@ -89,9 +89,8 @@ class Truth:
             customer_names(people.number, second=flag).to_numpy(zero_copy_only=False)
             for flag in (False, True)
         )
-        left = state.left_day.astype(float)
-        left[left >= NEVER] = np.nan
         start = pd.Timestamp(preset.start)
+        left = start + pd.to_timedelta(np.minimum(state.left_day, preset.days), unit="D")
         frame = pd.DataFrame(
             {
                 "customer_id": names,
@@ -99,7 +98,7 @@ class Truth:
                 "kind": np.array(KINDS)[people.kind],
                 **{name: people.traits[:, code] for code, name in enumerate(TRAITS)},
                 "joined_on": start + pd.to_timedelta(state.join_day, unit="D"),
-                "left_on": start + pd.to_timedelta(left, unit="D"),
+                "left_on": left.where(state.left_day < preset.days),
                 "invited": state.invited,
             }
         )
@@ -126,9 +125,14 @@ class Truth:
             margin`` per head), ``mean``, ``control``, ``effect`` (their difference), ``people``.
         """
         rows = []
-        for test in self.preset.tests:
+        last = max((7 * test.first_week + test.days for test in self.preset.tests), default=1)
+        cast, living = self._begun(last)
+        prices, reached = expected_prices(self.preset, cast.people), 0
+        for test in sorted(self.preset.tests, key=lambda test: test.first_week):
             day = 7 * test.first_week
-            cast, state = self._lived(day, test.days)
+            if day > reached:
+                run(cast, living, reached, day - reached, habits=True)
+            reached, state = day, copied(living)
             begin_test(self.preset, cast.people, state, cast.luck, cast.world, day)
             audience = state.arm >= 0
             control: dict[str, float] = {}

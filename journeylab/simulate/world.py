@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from journeylab.errors import ContractError
 from journeylab.simulate.chance import keys, luck_key
@@ -442,14 +443,45 @@ class Lived:
 def live(
     preset: Preset, rules: Rules, seed: int, first: int, last: int, days: int, luck: int = 0
 ) -> Lived:
-    """People ``first`` to ``last - 1`` from day 0 on, for ``days`` days, by the shop's habits."""
-    people = make_people(preset, seed, first, last - first)
+    """People ``first`` to ``last - 1`` from day 0 on, for ``days`` days, by the shop's habits.
+
+    A community that the end cuts through lives whole, so that nobody's life depends on how many
+    are asked for; the rows of those beyond the end are left out.
+    """
+    whole = -(-last // COMMUNITY) * COMMUNITY
+    people = make_people(preset, seed, first, whole - first)
     world = luck_key(seed, luck)
     lucks = keys(world, people.number)
     state = begin(preset, people, lucks)
     cast = Cast(preset, people, make_nature(people), rules, 0, world, lucks)
     chronicle = run(cast, state, 0, days, habits=True)
-    return Lived(state, make_rows(preset, people, state, lucks, chronicle, new_ledger(len(people))))
+    rows = make_rows(preset, people, state, lucks, chronicle, new_ledger(len(people)))
+    if whole == last:
+        return Lived(state, rows)
+    asked = last - first
+    return Lived(
+        State(*(array[:asked] for array in state)),
+        Rows(
+            _without(rows.tables, people.number[asked:]),
+            _without(rows.later, people.number[asked:]),
+            Ledger(*(array[:asked] for array in rows.ledger)),
+        ),
+    )
+
+
+def _without(tables: Mapping[str, pa.Table], numbers: npt.NDArray[np.int64]) -> dict[str, pa.Table]:
+    """Tables without the rows of some people."""
+    ids = pa.concat_arrays([customer_names(numbers), customer_names(numbers, second=True)])
+    # The id of an order holds the digits of its customer's.
+    digits = pc.utf8_slice_codeunits(ids, 1)
+    kept = {}
+    for name, table in tables.items():
+        if name == "order_lines":
+            of = pc.is_in(pc.utf8_slice_codeunits(table["order_id"], 1, 11), digits)
+        else:
+            of = pc.is_in(table["invitee_id" if name == "referrals" else "customer_id"], ids)
+        kept[name] = table.filter(pc.invert(of))
+    return kept
 
 
 def standing_names(
