@@ -253,6 +253,24 @@ def _one_line(cell: Any) -> str:
     return text if len(text) <= _RAW_SHOWN else f"{text[: _RAW_SHOWN - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
+@app.command("simulate")
+def _simulate(
+    out: Annotated[Path, typer.Option(help="Folder to make; must be new or empty.")],
+    preset: Annotated[str, typer.Option(help="campaign, grocery, or a TOML file.")] = "campaign",
+    customers: Annotated[int, typer.Option(help="How many people.")] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 7,
+    dirt: Annotated[bool, typer.Option("--dirt", help="Spoil some rows, as sources do.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Parts made side by side.")] = 1,
+) -> None:
+    """Write the tables of a simulated retailer, and the truth about it."""
+    from journeylab.simulate import simulate
+    from journeylab.simulate.progress import shown
+
+    with shown(f"simulating {customers:,} people") as progress:
+        simulate(preset, customers, seed, out, dirt=dirt, threads=threads, progress=progress)
+    _out.print(Text(f"{os.path.relpath(out)}: open it with open_tables, its truth with Truth.load"))
+
+
 @app.command("lab")
 def _lab(notebooks: Folder = None) -> None:
     """Open JupyterLab on the notebooks."""

@@ -191,6 +191,9 @@ TABLES: tuple[TableContract, ...] = (
             _time("assigned_at", "when"),
             _id("cluster_id", "what was randomised, when it is not the person"),
             Column("stratum", "text", "block within which it was randomised"),
+            Column(
+                "propensity", "number", "chance with which this arm was assigned", low=0, high=1
+            ),
         ),
         key=("experiment_id", "customer_id"),
         dated_by="assigned_at",

@@ -445,6 +445,19 @@ def test_a_person_in_two_arms_after_merging_is_counted_and_kept(tmp_path):
     assert tables.assignments.count().execute() == 3
 
 
+@pytest.mark.parametrize(("times", "kept"), [("2024-03-01,2024-01-05", 5), (",2024-01-09", 9)])
+def test_a_merged_person_is_known_since_the_earliest_of_their_rows(tmp_path, times, kept):
+    first, second = times.split(",")
+    (tmp_path / "customers.csv").write_text(
+        f"customer_id,joined_at,city\na,{first},late\nb,{second},early\nc,2024-02-01,x\n"
+    )
+    (tmp_path / "identities.csv").write_text("customer_id,id_type,id_value\na,phone,1\nb,phone,1\n")
+    customers = open_tables(tmp_path).customers.order_by("customer_id").execute()
+    assert list(customers["customer_id"]) == ["a", "c"]
+    assert customers["joined_at"][0].day == kept
+    assert customers["city"][0] == "early"
+
+
 # --- the law ------------------------------------------------------------------------------------
 
 GOOD = "good"

@@ -452,11 +452,12 @@ def _merged(name: str, table: ir.Table, merges: Merges) -> ir.Table:
     columns = [column for column in _PERSON_COLUMNS if column in table.columns]
     if name != "customers":
         return apply_merges(table, merges, columns)
-    # Of the rows of one person, the row of the id that stands for them is kept.
+    # Of the rows of one person the earliest is kept: that is when they first became known. Without
+    # a time it is the row of the id that stands for them.
     merged = apply_merges(table.mutate(_own=table.customer_id), merges, ["customer_id"])
-    place = ibis.row_number().over(
-        group_by=merged.customer_id,
-        order_by=[merged["_own"] != merged.customer_id, merged["_own"]],
-    )
+    order = [merged["_own"] != merged.customer_id, merged["_own"]]
+    if "joined_at" in merged.columns:
+        order = [merged.joined_at.isnull(), merged.joined_at, *order]
+    place = ibis.row_number().over(group_by=merged.customer_id, order_by=order)
     ranked = merged.mutate(_place=place)
     return ranked.filter(ranked["_place"] == 0).drop("_own", "_place")

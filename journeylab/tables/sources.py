@@ -88,6 +88,8 @@ def resolve(source: str | Path) -> Source:
                 f"datasets.cells_file({text!r}) names"
             )
         return Source(text, {}, dataset.business_tz, folder=dataset.folder(), dataset=dataset)
+    if text.partition(":")[0] == "simulated":
+        return replace(_folder(_world(text)), name=text)
     if re.match(r"^[a-z][a-z0-9+]+://", text):
         return Source(re.sub(r"//[^@/]*@", "//", text), {}, url=text)
     path = Path(source).expanduser()
@@ -96,6 +98,15 @@ def resolve(source: str | Path) -> Source:
     if path.is_file():
         return _single_file(path)
     raise ContractError(f"there is no source {text!r}: {_what_there_is(text, path)}")
+
+
+def _world(name: str) -> Path:
+    """Folder of a simulated world; numba takes a second to import, so only here."""
+    from journeylab.simulate.cached import world_folder
+    from journeylab.simulate.progress import shown
+
+    with shown(f"making {name}, once") as progress:
+        return world_folder(name, progress)
 
 
 def _what_there_is(text: str, path: Path) -> str:

@@ -1,0 +1,75 @@
+"""World: a look at a simulated shop that a reader can trust, and at what it hides."""
+
+from journeylab.world.advice import (
+    advice,
+    doubts,
+    effects_finding,
+    funnel_finding,
+    furthest,
+    lives_finding,
+    moments_finding,
+    seeming,
+    silence_finding,
+    tests_finding,
+)
+from journeylab.world.hidden import (
+    Silence,
+    compare_tests,
+    funnel,
+    hasty_effects,
+    silence,
+)
+from journeylab.world.lives import choose_lives
+from journeylab.world.moments import (
+    Shop,
+    experiment_moments,
+    measured,
+    off,
+    panel_moments,
+    preset_numbers,
+    ratio,
+    shop_moments,
+    stretches,
+    wilson,
+)
+from journeylab.world.published import HILLSTROM, PANEL, TEST, TEST_DAYS, Published
+from journeylab.world.sources import Days, Sources, find_sources, find_truth, targeted_days
+
+__all__ = [
+    "HILLSTROM",
+    "PANEL",
+    "TEST",
+    "TEST_DAYS",
+    "Days",
+    "Published",
+    "Shop",
+    "Silence",
+    "Sources",
+    "advice",
+    "choose_lives",
+    "compare_tests",
+    "doubts",
+    "effects_finding",
+    "experiment_moments",
+    "find_sources",
+    "find_truth",
+    "funnel",
+    "funnel_finding",
+    "furthest",
+    "hasty_effects",
+    "lives_finding",
+    "measured",
+    "moments_finding",
+    "off",
+    "panel_moments",
+    "preset_numbers",
+    "ratio",
+    "seeming",
+    "shop_moments",
+    "silence",
+    "silence_finding",
+    "stretches",
+    "targeted_days",
+    "tests_finding",
+    "wilson",
+]
