@@ -303,6 +303,205 @@ def landmarks(
     )
 
 
+def value_landmarks(
+    tables: Tables, at: Sequence[str], horizon_days: int, until: str | None = None
+) -> ir.Table:
+    """Each customer as seen on each landmark day, and what they bought within the horizon after it.
+
+    The past columns use days up to and including the landmark, the outcome only days after it.
+
+    Args:
+        tables: Needs ``orders``.
+        at: The landmark days; one on which nobody had bought yet gives no rows.
+        horizon_days: How far the outcome goes, days; also what the recent columns are cut by.
+        until: Last day whose orders may be looked at. Without it the last day with an order, which
+            is asked of the engine at once. A landmark with less than the horizon before it has
+            a ``followed_days`` below ``horizon_days``; it may be ``until`` itself.
+
+    Returns:
+        One row per landmark and customer who had bought by then. ``landmark`` (date),
+        ``customer_id``.
+        Past: ``first_day`` (date); ``frequency``, ``monetary_value`` as in
+        ``customer_histories``; ``recency_days, age_days, days_since_last``; ``spend`` (float, net
+        of returns, all days) and ``first_spend`` (on the first purchase day); repeat purchase days
+        within the last eighth, quarter, half, one and two horizons: ``recent_eighth,
+        recent_quarter, recent_half, recent, recent_two``; ``recent_amount``: net amount of the
+        last horizon without the first purchase day (float).
+        Outcome: ``followed_days``, ``purchase_days`` (count) and ``amount`` (float, net of
+        returns) within them.
+
+    Raises:
+        ContractError: There are no orders or landmarks, a date is no ISO date, a landmark is
+            there twice or lies after ``until``, or the horizon is below one day.
+    """
+    if horizon_days < 1:
+        raise ContractError(f"horizon_days must be at least 1; got {horizon_days}")
+    end = _last_day(tables) if until is None else _day("until", until)
+    cuts = _landmark_days(at, end + timedelta(days=1))
+    days = _customer_days(tables, min(end, max(cuts) + timedelta(days=horizon_days)))
+    by_customer = ibis.window(group_by="customer_id")
+    bought = days.orders > 0
+    days = days.mutate(first_day=days.business_date.min(where=bought).over(by_customer))
+    days = days.mutate(money=days.amount.cast("float64"), bought=(days.orders > 0))
+    seen = days.mutate(landmark=ibis.literal(cuts, type="array<date>").unnest())
+    seen = seen.filter(seen.first_day <= seen.landmark)
+    since = _days_between(seen.business_date, seen.landmark)
+    seen = seen.mutate(
+        since=since,
+        past=since >= 0,
+        ahead=(since < 0) & (since >= -horizon_days),
+        repeat=(since >= 0) & (seen.business_date > seen.first_day),
+    )
+    again = seen.repeat & seen.bought
+
+    def recent(span_days: int) -> ir.IntegerScalar:
+        return (again & (seen.since < span_days)).sum()
+
+    def money(where: ir.BooleanValue) -> ir.FloatingScalar:
+        return where.ifelse(seen.money, ibis.literal(0.0, type="float64")).sum()
+
+    states = seen.group_by("landmark", "customer_id", "first_day").agg(
+        last_purchase=seen.business_date.max(where=seen.past & seen.bought),
+        frequency=again.sum(),
+        spend=money(seen.past),
+        spend_after_first=money(seen.repeat),
+        first_spend=money(seen.past & (seen.business_date == seen.first_day)),
+        recent_eighth=recent(max(horizon_days // 8, 1)),
+        recent_quarter=recent(max(horizon_days // 4, 1)),
+        recent_half=recent(max(horizon_days // 2, 1)),
+        recent=recent(horizon_days),
+        recent_two=recent(2 * horizon_days),
+        recent_amount=money(seen.repeat & (seen.since < horizon_days)),
+        purchase_days=(seen.ahead & seen.bought).sum(),
+        amount=money(seen.ahead),
+    )
+    left = ibis.literal(end).delta(states.landmark, unit="day")
+    return states.select(
+        "landmark",
+        "customer_id",
+        "first_day",
+        "frequency",
+        recency_days=_days_between(states.first_day, states.last_purchase),
+        age_days=_days_between(states.first_day, states.landmark),
+        days_since_last=_days_between(states.last_purchase, states.landmark),
+        monetary_value=(states.frequency > 0).ifelse(
+            states.spend_after_first / states.frequency.nullif(0), 0.0
+        ),
+        spend=states.spend,
+        first_spend=states.first_spend,
+        recent_eighth=states.recent_eighth,
+        recent_quarter=states.recent_quarter,
+        recent_half=states.recent_half,
+        recent=states.recent,
+        recent_two=states.recent_two,
+        recent_amount=states.recent_amount,
+        followed_days=ibis.least(left, ibis.literal(horizon_days)).cast("int64"),
+        purchase_days=states.purchase_days,
+        amount=states.amount,
+    )
+
+
+def acquisitions(tables: Tables, as_of: str) -> ir.Table:
+    """When and through which channel each customer was won, one row each.
+
+    Args:
+        tables: Needs ``orders``; ``source_channel`` of ``customers`` gives the channel.
+        as_of: Last day that counts.
+
+    Returns:
+        ``customer_id``; ``channel`` (``unknown`` where it is empty or the customer is not listed,
+        ``all`` where the source has no channels); ``cohort``: first day of the month of the first
+        purchase (date); ``first_day`` (date); ``first_spend``: net amount of that day (float).
+
+    Raises:
+        ContractError: There are no orders, or ``as_of`` is no ISO date.
+    """
+    days = _customer_days(tables, _day("as_of", as_of))
+    bought = days.orders > 0
+    by_customer = ibis.window(group_by="customer_id")
+    days = days.mutate(first_day=days.business_date.min(where=bought).over(by_customer))
+    firsts = days.filter(days.business_date == days.first_day)
+    won = firsts.select(
+        "customer_id",
+        cohort=firsts.first_day.truncate("M").cast("date"),
+        first_day=firsts.first_day,
+        first_spend=firsts.amount.cast("float64"),
+    )
+    if tables.customers is None or "source_channel" not in tables.customers.columns:
+        won = won.mutate(channel=ibis.literal("all"))
+    else:
+        channels = tables.customers.select("customer_id", channel="source_channel")
+        won = won.left_join(channels, "customer_id").select(*won.columns, "channel")
+        won = won.mutate(channel=won.channel.nullif("").coalesce("unknown"))
+    return won.select("customer_id", "channel", "cohort", "first_day", "first_spend")
+
+
+def acquired(tables: Tables, as_of: str) -> ir.Table:
+    """Customers won by channel and month, and what they spent on their first day.
+
+    Args:
+        tables: As for ``acquisitions``.
+        as_of: Last day that counts.
+
+    Returns:
+        One row per channel and month with a new customer: ``channel, cohort`` (first day of the
+        month, date), ``customers`` (count), ``first_spend`` (mean, float).
+
+    Raises:
+        ContractError: There are no orders, or ``as_of`` is no ISO date.
+    """
+    won = acquisitions(tables, as_of)
+    return won.group_by("channel", "cohort").agg(
+        customers=won.count(), first_spend=won.first_spend.mean()
+    )
+
+
+def customer_margins(tables: Tables, as_of: str) -> ir.Table:
+    """What each customer's orders left after the cost of goods and returns.
+
+    ``amount`` is what was paid, so a ``discount`` has already left it and is not taken off again.
+    Returns under the policy ``net`` are rows of the orders: their amount and cost come back with
+    their sign. Under ``separate`` they stand apart from the orders that are forecast, and are taken
+    off here as ``refunds``. Under ``reject`` nothing is known of them.
+
+    Args:
+        tables: Needs ``orders``; ``cost`` and ``discount`` are used when there.
+        as_of: Last day that counts.
+
+    Returns:
+        One row per customer with an order by then: ``customer_id``; ``amount`` (net as the returns
+        policy has it), ``discount`` (0 without the column), ``refunds`` (0 or more), ``costed``:
+        the part of ``amount`` that has a cost; ``cost``: of that part. All floats.
+
+    Raises:
+        ContractError: There are no orders, or ``as_of`` is no ISO date.
+    """
+    day = _day("as_of", as_of)
+    orders = _orders(tables, day)
+    nothing = ibis.literal(0.0, type="float64")
+    absent = ibis.null("float64")
+    orders = orders.select(
+        "customer_id",
+        paid=orders.amount.cast("float64"),
+        cost=orders.cost.cast("float64") if "cost" in orders.columns else absent,
+        discount=orders.discount.cast("float64") if "discount" in orders.columns else absent,
+    )
+    spent = orders.group_by("customer_id").agg(
+        amount=orders.paid.sum(),
+        discount=orders.discount.coalesce(nothing).sum(),
+        costed=orders.cost.notnull().ifelse(orders.paid, nothing).sum(),
+        cost=orders.cost.coalesce(nothing).sum(),
+    )
+    if tables.returns is None:
+        given = spent.mutate(refunds=nothing)
+    else:
+        returns = tables.returns.filter(tables.returns.business_date <= day)
+        back = returns.group_by("customer_id").agg(refunds=-returns.amount.cast("float64").sum())
+        given = spent.left_join(back, "customer_id").select(*spent.columns, "refunds")
+        given = given.mutate(refunds=given.refunds.coalesce(nothing))
+    return given.select("customer_id", "amount", "discount", "refunds", "costed", "cost")
+
+
 def _orders(tables: Tables, until: date) -> ir.Table:
     """Orders up to and including a day: the one gate through which every frame looks."""
     if tables.orders is None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.special import hyp2f1
 
 from journeylab import clv, frames
-from journeylab.clv.bg_nbd import BgNbdFit, _log_likelihood, _while_alive
+from journeylab.clv.bg_nbd import BgNbdFit
 from journeylab.clv.gamma_gamma import GammaGammaFit
+from journeylab.clv.leaving import while_alive as _while_alive
 from journeylab.errors import ContractError, FitError
 from journeylab.estimate import Estimate
 from journeylab.tables import collect, open_tables
@@ -81,6 +82,21 @@ def test_bg_nbd_reproduces_the_published_cdnow_fit(purchase_fit):
     assert purchase_fit.aic == pytest.approx(2 * 9582.4292 + 8, abs=1e-3)
 
 
+def test_mbg_nbd_reproduces_the_published_cdnow_fit(cells):
+    fit, printed = clv.fit_mbg_nbd(cells), PUBLISHED["mbg_nbd"]
+    assert {name: round(value, 3) for name, value in fit.parameters.items()} == printed
+    assert fit.converged
+
+
+def test_pareto_nbd_reproduces_the_published_cdnow_fit(cells):
+    fit, printed = clv.fit_pareto_nbd(cells), PUBLISHED["pareto_nbd"]
+    for name, value in fit.parameters.items():
+        assert round(value, 3) == printed[name]
+    assert round(fit.log_likelihood, 1) == printed["log_likelihood"]
+    assert fit.converged
+    assert fit.identification == ""
+
+
 def test_gamma_gamma_reproduces_the_published_cdnow_fit(spend_fit):
     printed = PUBLISHED["gamma_gamma"]
     for name, value in spend_fit.parameters.items():
@@ -129,20 +145,6 @@ def test_expected_purchases_equal_the_printed_equation(purchase_fit, customers):
     assert list(ours.index) == list(customers.index)
 
 
-@pytest.mark.parametrize("natural", [(0.243, 4.414, 0.793, 2.426), (2.0, 30.0, 0.1, 0.4)])
-def test_gradient_and_hessian_equal_finite_differences(cells, natural):
-    x, t_x, T, n = (cells[c].to_numpy(float) for c in ("frequency", "recency", "age", "customers"))
-    natural = np.array(natural)
-    _, gradient, hessian = _log_likelihood(x, t_x, T, n, natural)
-    for k in range(4):
-        step = np.zeros(4)
-        step[k] = 1e-5 * natural[k]
-        up, down = (_log_likelihood(x, t_x, T, n, natural + s) for s in (step, -step))
-        assert gradient[k] == pytest.approx((up[0] - down[0]) / (2 * step[k]), rel=1e-5, abs=1e-2)
-        slope = (up[1] - down[1]) / (2 * step[k])
-        assert hessian[k] == pytest.approx(slope, rel=1e-5, abs=1e-4 * np.abs(hessian).max())
-
-
 def test_gamma_gamma_stands_at_a_maximum_of_the_printed_likelihood(customers, spend_fit):
     """Equation 1a written out with logs; no nearby parameters do better."""
     from scipy.special import gammaln
@@ -163,6 +165,48 @@ def test_gamma_gamma_stands_at_a_maximum_of_the_printed_likelihood(customers, sp
             moved = best.copy()
             moved[k] *= factor
             assert log_likelihood(*moved) < spend_fit.log_likelihood
+
+
+def test_gamma_gamma_gradient_and_hessian_equal_finite_differences():
+    from journeylab.clv.gamma_gamma import _log_likelihood
+
+    rng = np.random.default_rng(1)
+    x = np.sort(rng.geometric(0.3, 200)).astype(float)
+    function = _log_likelihood(x, rng.gamma(3.0, 10.0, 200), rng.integers(1, 4, 200).astype(float))
+    logs = np.log([5.0, 3.0, 20.0])
+    _, gradient, hessian = function(logs)
+    for k in range(3):
+        step = np.zeros(3)
+        step[k] = 1e-5
+        up, down = function(logs + step), function(logs - step)
+        assert gradient[k] == pytest.approx((up[0] - down[0]) / 2e-5, rel=1e-6, abs=1e-4)
+        assert hessian[k] == pytest.approx((up[1] - down[1]) / 2e-5, rel=1e-6, abs=1e-4)
+
+
+def test_spend_cells_count_like_the_customers_they_stand_for(customers, spend_fit):
+    spend = clv.repeat_spend(customers)[["frequency", "monetary_value"]]
+    cells = spend.value_counts().rename("customers").reset_index()
+    assert len(cells) < len(spend)
+    fit = clv.fit_gamma_gamma(cells)
+    assert fit.parameters == pytest.approx(spend_fit.parameters, rel=1e-9)
+    assert fit.n_customers == spend_fit.n_customers
+
+
+def test_many_spend_rows_reach_the_maximum_of_all():
+    truth = GammaGammaFit(6.25, 3.74, 15.44, 0.0, 1, tuple(map(tuple, 0.01 * np.eye(3))))
+    rng = np.random.default_rng(2)
+    spend = truth.sample_new(rng.geometric(0.3, 30_000), rng)
+    fit = clv.fit_gamma_gamma(spend)
+    for name, value in truth.parameters.items():
+        assert abs(fit.parameters[name] - value) < 3 * fit.standard_errors[name]
+    from journeylab.clv.gamma_gamma import _log_likelihood
+
+    x, z = spend.sort_values("frequency").to_numpy(float).T
+    value, gradient, _ = _log_likelihood(x, z, np.ones(len(x)))(
+        np.log(list(fit.parameters.values()))
+    )
+    assert value == pytest.approx(fit.log_likelihood, rel=1e-12)
+    assert np.abs(gradient).max() < 1e-3
 
 
 def test_heavy_buyers_give_finite_answers(purchase_fit, spend_fit):
@@ -215,36 +259,6 @@ def test_spend_parameters_are_recovered(seed):
     assert fit.mean == pytest.approx(truth.mean, rel=0.03)
 
 
-def test_expected_purchases_equal_simulated_futures():
-    histories = pd.DataFrame(
-        {
-            "frequency": [0, 1, 4, 12, 30, 3],
-            "recency": [0.0, 5.0, 30.0, 38.0, 20.0, 2.0],
-            "age": [38.0, 38.0, 35.0, 38.5, 38.0, 30.0],
-        }
-    )
-    draws = 20_000
-    futures = CDNOW.sample(histories, 39.0, draws, 11)
-    error = futures.std(axis=1) / np.sqrt(draws)
-    gap = futures.mean(axis=1) - CDNOW.expected_purchases(histories, 39.0).to_numpy()
-    assert (np.abs(gap) < 3.5 * np.maximum(error, 1e-4)).all()
-
-
-def test_expected_new_equals_simulated_newcomers():
-    for age in (13.0, 78.0):
-        frequency = CDNOW.sample_new(np.full(100_000, age), 5)["frequency"]
-        error = frequency.std() / np.sqrt(len(frequency))
-        assert abs(frequency.mean() - float(CDNOW.expected_new(age))) < 3 * error
-
-
-def test_history_and_future_of_sampled_customers_fit_together():
-    """Customers sampled to week 60: what their histories to week 60 promise equals the rest."""
-    whole = float(CDNOW.expected_new(90.0) - CDNOW.expected_new(60.0))
-    histories = CDNOW.sample_new(np.full(60_000, 60.0), 9)
-    promised = CDNOW.expected_purchases(histories, 30.0)
-    assert promised.mean() == pytest.approx(whole, abs=3 * promised.std() / np.sqrt(len(promised)))
-
-
 def test_expected_spend_is_a_weighted_mean_of_own_and_all_customers(spend_fit):
     p, q, _ = spend_fit.parameters.values()
     histories = pd.DataFrame({"frequency": [0, 1, 50], "monetary_value": [np.nan, 100.0, 100.0]})
@@ -254,51 +268,6 @@ def test_expected_spend_is_a_weighted_mean_of_own_and_all_customers(spend_fit):
 
 
 # Laws
-
-history = st.tuples(
-    st.integers(0, 400), st.floats(0.01, 1.0), st.floats(1.0, 400.0), st.integers(1, 5)
-)
-
-
-def as_frame(rows):
-    frequency, share, age, customers = map(np.array, zip(*rows, strict=True))
-    recency = np.where(frequency > 0, share * age, 0.0)
-    return pd.DataFrame(
-        {"frequency": frequency, "recency": recency, "age": age, "customers": customers}
-    )
-
-
-positive = st.floats(0.05, 20.0)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(history, min_size=1, max_size=8), positive, positive, positive, positive)
-def test_chances_are_chances_and_expectations_grow(rows, r, alpha, a, b):
-    histories, model = as_frame(rows), purchases_model(r, alpha, a, b)
-    assert model.p_alive(histories).between(0, 1, inclusive="right").all()
-    assert (model.p_alive(histories)[histories["frequency"] == 0] == 1).all()
-    near, far = (model.expected_purchases(histories, t) for t in (5.0, 50.0))
-    assert (near >= 0).all()
-    assert (far >= near).all()
-    assert np.isfinite(far).all()
-    assert model.expected_purchases(histories, 0.0).eq(0).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(history, min_size=1, max_size=8), positive, positive, positive, positive)
-def test_cells_count_like_the_rows_they_stand_for(rows, r, alpha, a, b):
-    cells = as_frame(rows)
-    expanded = cells.loc[cells.index.repeat(cells["customers"])].assign(customers=1)
-    natural = np.array([r, alpha, a, b])
-    of_cells, of_rows = (
-        _log_likelihood(
-            *(f[c].to_numpy(float) for c in ("frequency", "recency", "age", "customers")), natural
-        )
-        for f in (cells, expanded)
-    )
-    for ours, theirs in zip(of_cells, of_rows, strict=True):
-        scale = np.abs(theirs).max()
-        assert ours == pytest.approx(theirs, rel=1e-8, abs=1e-9 * scale + 1e-9)
 
 
 def test_cells_and_customers_give_one_fit(purchase_fit, customers):
@@ -415,28 +384,6 @@ def test_infinite_mean_spend_is_refused():
         clv.fit_gamma_gamma(spend)
 
 
-def test_parameters_that_run_away_are_said():
-    """Customers who never leave: a and b cannot be told."""
-    rng = np.random.default_rng(4)
-    age = np.full(300, 50.0)
-    frequency = rng.poisson(rng.gamma(2.0, 1 / 10, 300) * age)
-    recency = np.where(frequency > 0, age * rng.beta(np.maximum(frequency, 1), 1), 0.0)
-    fit = clv.fit_bg_nbd(pd.DataFrame({"frequency": frequency, "recency": recency, "age": age}))
-    assert fit.weak == ("a", "b")
-    assert not fit.converged
-    assert np.isfinite(list(fit.standard_errors.values())).all()
-    active = fit.p_alive(pd.DataFrame({"frequency": [9], "recency": [49.0], "age": [50.0]}))
-    assert active.iloc[0] > 0.98
-
-
-@pytest.mark.parametrize("horizon", [-1.0, float("nan"), float("inf")])
-def test_an_impossible_horizon_is_refused(customers, horizon):
-    with pytest.raises(ContractError, match="horizon must be a finite time of 0 or more"):
-        CDNOW.expected_purchases(customers, horizon)
-    with pytest.raises(ContractError, match="horizon"):
-        CDNOW.expected_new(horizon)
-
-
 # Holdout
 
 
@@ -545,6 +492,12 @@ def test_value_is_purchases_times_spend_less_discount(worth, customers, purchase
     plain = clv.value(customers, purchase_fit, spend_fit, 273, 7, margin=0.5, draws=20)
     half = plain.customers.set_index("customer_id").loc[customers["customer_id"], "clv"]
     assert half.to_numpy() == pytest.approx(0.5 * purchases * spend)
+
+
+def test_value_refuses_what_it_would_get_wrong(customers, spend_fit):
+    shifted = replace(CDNOW, purchase_covariates=("sms",), coefficients=(0.3,))
+    with pytest.raises(ContractError, match="without covariates; fit again without sms"):
+        clv.value(customers, shifted, spend_fit, 90, 1)
 
 
 def test_discount_of_a_customer_equals_quadrature():

@@ -52,6 +52,8 @@ def _orders() -> pa.Table:
             "ordered_at": pa.array([datetime(d.year, d.month, d.day, 3) for d in days], INSTANT),
             "business_date": pa.array(days),
             "amount": pa.array([amount for _, _, amount in rows], MONEY),
+            "discount": pa.array([Decimal("0.50")] * len(rows), MONEY),
+            "cost": pa.array([None, Decimal("1.25"), *[Decimal("2.00")] * (len(rows) - 2)], MONEY),
         }
     )
 
@@ -63,6 +65,7 @@ def _customers() -> pa.Table:
             "customer_id": CUSTOMERS,
             "joined_at": pa.array(joined, INSTANT),
             "business_date": pa.array([at and at.date() for at in joined], pa.date32()),
+            "source_channel": pa.array(["ads", None, "", *["sms", "微信"] * 3, "ads"], pa.string()),
             "household_id": pa.array([None, "1", "1", *[None] * 7], pa.string()),
             "staff_id": pa.array(["导购1", *[None] * 9], pa.string()),
             "amount": pa.array(["high", None, "low", *[None] * 7], pa.string()),
@@ -197,6 +200,12 @@ BUILDERS: dict[str, Callable[[Tables], ir.Table]] = {
     "first_purchases": lambda tables: frames.first_purchases(tables, AS_OF),
     "repeat_purchases": lambda tables: frames.repeat_purchases(tables, AS_OF, UNTIL),
     "landmarks": lambda tables: frames.landmarks(tables, ["2024-02-29", AS_OF, "2024-06-01"], 45),
+    "value_landmarks": lambda tables: frames.value_landmarks(
+        tables, ["2024-02-29", AS_OF, "2024-06-01"], 45, "2024-06-20"
+    ),
+    "acquisitions": lambda tables: frames.acquisitions(tables, AS_OF),
+    "acquired": lambda tables: frames.acquired(tables, AS_OF),
+    "customer_margins": lambda tables: frames.customer_margins(tables, AS_OF),
     "withheld": lambda tables: privacy.withheld(tables, "marketing", AS_OF),
 }
 

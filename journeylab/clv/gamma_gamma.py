@@ -6,17 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln, polygamma, psi
 
-from journeylab.clv.histories import (
-    Floats,
-    on_distinct,
-    refuse_rows,
-    spend_columns,
-    weighted_sum,
-    weights,
-)
-from journeylab.clv.likelihood import draw_parameters, maximise
+from journeylab.clv import likelihood
+from journeylab.clv.cells import BLOCK, collapse, every_nth, groups
+from journeylab.clv.histories import Floats, refuse_rows, spend_columns, weighted_sum, weights
+from journeylab.clv.likelihood import in_logs, maximise
 from journeylab.errors import FitError
 
+MODEL = "Gamma-Gamma"
 NAMES = ("p", "q", "gamma")
 
 
@@ -32,6 +28,7 @@ class GammaGammaFit:
         log_covariance: Of the logs of ``p, q, gamma`` (inverse Hessian).
         converged: The optimiser reached a maximum.
         weak: Names of the parameters the data hardly fix; read the predictions, not these.
+        unit: Of ``gamma`` and every amount; a name.
     """
 
     p: float
@@ -42,11 +39,12 @@ class GammaGammaFit:
     log_covariance: tuple[tuple[float, ...], ...]
     converged: bool = True
     weak: tuple[str, ...] = ()
+    unit: str = "currency units"
 
     @property
     def model(self) -> str:
         """What the model is called."""
-        return "Gamma-Gamma"
+        return MODEL
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -55,14 +53,18 @@ class GammaGammaFit:
 
     @property
     def standard_errors(self) -> dict[str, float]:
-        """Of the natural parameters, from the Hessian of the log-parameters (delta method)."""
-        deviations = np.sqrt(np.diag(np.array(self.log_covariance)))
-        return {n: self.parameters[n] * float(s) for n, s in zip(NAMES, deviations, strict=True)}
+        """Of the parameters as they are, from the Hessian of their logs (delta method)."""
+        return likelihood.standard_errors(self.parameters, self.log_covariance)
 
     @property
     def aic(self) -> float:
         """Akaike's criterion; smaller is better, on the same customers and currency only."""
-        return 2 * len(NAMES) - 2 * self.log_likelihood
+        return likelihood.aic(self.parameters, self.log_likelihood)
+
+    @property
+    def identification(self) -> str:
+        """A sentence where the data hardly fix a parameter; empty when fine."""
+        return likelihood.identification(self.weak, self.converged)
 
     @property
     def mean(self) -> float:
@@ -70,15 +72,8 @@ class GammaGammaFit:
         return self.p * self.gamma / (self.q - 1)
 
     def summary(self) -> pd.DataFrame:
-        """``model, parameter, value, standard_error``, one row per parameter."""
-        return pd.DataFrame(
-            {
-                "model": self.model,
-                "parameter": NAMES,
-                "value": list(self.parameters.values()),
-                "standard_error": list(self.standard_errors.values()),
-            }
-        )
+        """``model, parameter, value, standard_error, note``, one row per parameter."""
+        return likelihood.summary(self.model, self.parameters, self.standard_errors, self.weak)
 
     def expected_spend(self, histories: pd.DataFrame) -> pd.Series:
         """Mean amount of each customer's next purchases, in currency, indexed like the input.
@@ -99,7 +94,7 @@ class GammaGammaFit:
         """
         generator = np.random.default_rng(rng)
         parameters = tuple(self.parameters.values())
-        drawn = draw_parameters(parameters, self.log_covariance, count, generator)
+        drawn = likelihood.draw_parameters(parameters, self.log_covariance, count, generator)
         drawn[:, 1] = np.maximum(drawn[:, 1], 1 + 0.1 * (self.q - 1))
         return drawn
 
@@ -127,13 +122,14 @@ def repeat_spend(histories: pd.DataFrame) -> pd.DataFrame:
     return histories.loc[(x > 0) & (z > 0)]
 
 
-def fit_gamma_gamma(spend: pd.DataFrame) -> GammaGammaFit:
+def fit_gamma_gamma(spend: pd.DataFrame, unit: str = "currency units") -> GammaGammaFit:
     """Estimate Gamma-Gamma by maximum likelihood.
 
     Args:
         spend: One row per customer or cell. ``frequency``: purchases that ``monetary_value``
             averages (1 or more). ``monetary_value``: mean amount per repeat purchase day, in
             currency (above 0). ``customers``: how many share the row (absent: one each).
+        unit: Name of the currency, kept with the fit.
 
     Raises:
         ContractError: Some row breaks the above; the message names rows.
@@ -162,40 +158,17 @@ def fit_gamma_gamma(spend: pd.DataFrame) -> GammaGammaFit:
             f"{customers:,.0f} repeat customers with mean spend {z.min():g} to {z.max():g} leave "
             "nothing to estimate: use their mean as everybody's spend"
         )
-    log_z, log_x = np.log(z), np.log(x)
-
-    def likelihood(natural: Floats) -> tuple[float, Floats, Floats]:
-        p, q, gamma = natural
-        total = gamma + x * z
-        log_total = np.log(total)
-        each = (
-            on_distinct(lambda k: gammaln(p * k + q) - gammaln(p * k), x)
-            - gammaln(q)
-            + q * np.log(gamma)
-            + p * x * (log_x + log_z)
-            - log_z
-            - (p * x + q) * log_total
-        )
-        psi_both = on_distinct(lambda k: psi(p * k + q), x)
-        psi_p = on_distinct(lambda k: psi(p * k), x)
-        gradient = [
-            x * (psi_both - psi_p + log_x + log_z - log_total),
-            psi_both - psi(q) + np.log(gamma) - log_total,
-            q / gamma - (p * x + q) / total,
-        ]
-        trigamma = on_distinct(lambda k: polygamma(1, p * k + q), x)
-        pp = weighted_sum(n, x**2 * (trigamma - on_distinct(lambda k: polygamma(1, p * k), x)))
-        pq = weighted_sum(n, x * trigamma)
-        qq = weighted_sum(n, trigamma - polygamma(1, q))
-        p_gamma = -weighted_sum(n, x / total)
-        q_gamma = weighted_sum(n, 1 / gamma - 1 / total)
-        gamma_gamma = weighted_sum(n, -q / gamma**2 + (p * x + q) / total**2)
-        hessian = np.array([[pp, pq, p_gamma], [pq, qq, q_gamma], [p_gamma, q_gamma, gamma_gamma]])
-        return weighted_sum(n, each), np.array([weighted_sum(n, d) for d in gradient]), hessian
-
+    (x, z), n = collapse([x, z], n)
     # Shapes of common size; gamma so that the mean p gamma / (q - 1) is the customers' own.
-    mean = weighted_sum(n, z) / customers
-    best = maximise(likelihood, np.array([4.0, 4.0, 0.75 * mean]), customers, NAMES, "Gamma-Gamma")
+    mean, some = weighted_sum(n, z) / customers, every_nth(len(x))
+    best = maximise(
+        _log_likelihood(x, z, n),
+        np.log([4.0, 4.0, 0.75 * mean]),
+        customers,
+        NAMES,
+        MODEL,
+        None if some is None else _log_likelihood(x[some], z[some], n[some]),
+    )
     p, q, gamma = best.parameters
     if q <= 1:
         raise FitError(
@@ -212,7 +185,64 @@ def fit_gamma_gamma(spend: pd.DataFrame) -> GammaGammaFit:
         log_covariance=best.log_covariance,
         converged=best.converged,
         weak=best.weak,
+        unit=unit,
     )
+
+
+def _log_likelihood(x: Floats, z: Floats, n: Floats) -> likelihood.Likelihood:
+    """Value, gradient and Hessian in the logs of p, q, gamma, of cells sorted by ``x``."""
+    starts, _ = groups([x])
+    k, of_k = x[starts], np.add.reduceat(n, starts)
+    total = n.sum()
+    of_log = np.add.reduceat(n * (np.log(x) + np.log(z)), starts)
+    constant = -weighted_sum(n, np.log(z))
+
+    def of_natural(natural: Floats) -> tuple[float, Floats, Floats]:
+        p, q, gamma = natural
+        # Sums that run over all cells: of log(gamma + x z), its inverse and its inverse square,
+        # each alone and times x or x squared.
+        logs, x_logs, inverse, x_inverse, squared, x_squared = np.zeros(6)
+        for start in range(0, len(x), BLOCK):
+            part = slice(start, start + BLOCK)
+            x_, n_ = x[part], n[part]
+            sum_ = gamma + x_ * z[part]
+            log_, over = n_ * np.log(sum_), 1 / sum_
+            logs += log_.sum()
+            x_logs += weighted_sum(x_, log_)
+            weight = n_ * over
+            inverse += weight.sum()
+            x_inverse += weighted_sum(x_, weight)
+            weight *= over
+            squared += weight.sum()
+            x_squared += weighted_sum(x_, weight)
+        psi_both, psi_p = psi(p * k + q), psi(p * k)
+        bend_both, bend_p = polygamma(1, p * k + q), polygamma(1, p * k)
+        value = (
+            weighted_sum(of_k, gammaln(p * k + q) - gammaln(p * k) - gammaln(q))
+            + total * q * np.log(gamma)
+            + p * weighted_sum(k, of_log)
+            + constant
+            - p * x_logs
+            - q * logs
+        )
+        gradient = np.array(
+            [
+                weighted_sum(of_k, k * (psi_both - psi_p)) + weighted_sum(k, of_log) - x_logs,
+                weighted_sum(of_k, psi_both - psi(q)) + total * np.log(gamma) - logs,
+                total * q / gamma - p * x_inverse - q * inverse,
+            ]
+        )
+        pp = weighted_sum(of_k, k**2 * (bend_both - bend_p))
+        pq = weighted_sum(of_k, k * bend_both)
+        qq = weighted_sum(of_k, bend_both - polygamma(1, q))
+        q_gamma = total / gamma - inverse
+        gamma_gamma = -total * q / gamma**2 + p * x_squared + q * squared
+        hessian = np.array(
+            [[pp, pq, -x_inverse], [pq, qq, q_gamma], [-x_inverse, q_gamma, gamma_gamma]]
+        )
+        return float(value), gradient, hessian
+
+    return in_logs(of_natural)
 
 
 def expected_by_history(x: Floats, z: Floats, p: float, q: float, gamma: float) -> Floats:

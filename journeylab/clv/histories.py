@@ -16,7 +16,7 @@ _ROUNDING = 1e-9
 
 def purchase_columns(frame: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
     """``frequency, recency, age`` of a frame of histories, or an error that names the bad rows."""
-    columns = _numbers(frame, ("frequency", "recency", "age"), "histories")
+    columns = numbers(frame, ("frequency", "recency", "age"), "histories")
     frequency, recency, age = columns
     _refuse(frame, (frequency < 0) | (recency < 0) | (age < 0), "must not be negative", _ALL)
     _refuse(
@@ -45,11 +45,11 @@ def purchase_columns(frame: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
 
 def spend_columns(frame: pd.DataFrame) -> tuple[Floats, Floats]:
     """``frequency, monetary_value`` of a frame; without repeat purchases the amount is 0."""
-    (frequency,) = _numbers(frame, ("frequency",), "spend")
+    (frequency,) = numbers(frame, ("frequency",), "spend")
     if "monetary_value" in frame.columns:
         # Some sources leave the mean of no purchases missing, others write 0.
         frame = frame.assign(monetary_value=frame["monetary_value"].where(frequency > 0, 0.0))
-    (monetary_value,) = _numbers(frame, ("monetary_value",), "spend")
+    (monetary_value,) = numbers(frame, ("monetary_value",), "spend")
     _refuse(frame, frequency < 0, "must not be negative", "frequency")
     return frequency, monetary_value
 
@@ -58,9 +58,24 @@ def weights(frame: pd.DataFrame) -> Floats:
     """How many customers stand behind each row: the column ``customers``, or one each."""
     if "customers" not in frame.columns:
         return np.ones(len(frame))
-    (customers,) = _numbers(frame, ("customers",), "histories")
+    (customers,) = numbers(frame, ("customers",), "histories")
     _refuse(frame, customers <= 0, "must be above 0", "customers")
     return customers
+
+
+def check_horizon(horizon: float | Floats) -> None:
+    """Refuse a horizon that is no finite time of 0 or more."""
+    t = np.asarray(horizon, dtype=float)
+    if not np.all(np.isfinite(t) & (t >= 0)):
+        raise ContractError(f"horizon must be a finite time of 0 or more; got {horizon}")
+
+
+def whole_counts(count: int | Floats) -> Floats:
+    """Counts of purchases as floats, at least one-dimensional, or an error."""
+    k = np.atleast_1d(np.asarray(count, dtype=float))
+    if not np.all(np.isfinite(k) & (k >= 0) & (k == np.floor(k))):
+        raise ContractError(f"count must be a whole number of 0 or more; got {count}")
+    return k
 
 
 def refuse_rows(frame: pd.DataFrame, bad: NDArray[np.bool_], what: str, remedy: str) -> None:
@@ -86,7 +101,8 @@ def _refuse(
     refuse_rows(frame, bad, f"{column} {rule}", remedy)
 
 
-def _numbers(frame: pd.DataFrame, columns: tuple[str, ...], name: str) -> list[Floats]:
+def numbers(frame: pd.DataFrame, columns: tuple[str, ...], name: str) -> list[Floats]:
+    """Columns of a frame as finite floats, or an error that names the bad rows."""
     if missing := [column for column in columns if column not in frame.columns]:
         raise ContractError(
             f"{name} needs the columns {', '.join(columns)}; {', '.join(missing)} not among "

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from journeylab.clv.bg_nbd import BgNbdFit
-from journeylab.clv.gamma_gamma import GammaGammaFit
+from journeylab.clv.fit_file import Fit
 from journeylab.clv.histories import spend_columns
 from journeylab.errors import ContractError
 from journeylab.estimate import Estimate
@@ -86,7 +85,7 @@ def doubts(
     firsts: pd.DataFrame,
     histories: pd.DataFrame,
     spend: pd.DataFrame,
-    fits: Mapping[str, tuple[BgNbdFit | GammaGammaFit, ...]],
+    fits: Mapping[str, tuple[Fit, ...]],
     comparison: pd.DataFrame,
     *,
     holdout_days: int,
@@ -135,7 +134,7 @@ def doubts(
     return [text for text in found if text]
 
 
-def _weak_fits(fits: Mapping[str, tuple[BgNbdFit | GammaGammaFit, ...]]) -> list[str]:
+def _weak_fits(fits: Mapping[str, tuple[Fit, ...]]) -> list[str]:
     """One sentence per model and parameters that the data hardly fix, naming every day."""
     weak: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     unclear: dict[str, list[str]] = {}
@@ -160,7 +159,7 @@ def _weak_fits(fits: Mapping[str, tuple[BgNbdFit | GammaGammaFit, ...]]) -> list
 
 
 def parameter_table(
-    fits: Mapping[str, tuple[BgNbdFit | GammaGammaFit, ...]],
+    fits: Mapping[str, tuple[Fit, ...]],
 ) -> pd.DataFrame:
     """Parameters of several fits with their standard errors.
 
