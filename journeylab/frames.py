@@ -342,7 +342,7 @@ def value_landmarks(
     by_customer = ibis.window(group_by="customer_id")
     bought = days.orders > 0
     days = days.mutate(first_day=days.business_date.min(where=bought).over(by_customer))
-    days = days.mutate(money=days.amount.cast("float64"), bought=(days.orders > 0))
+    days = days.mutate(bought=(days.orders > 0))
     seen = days.mutate(landmark=ibis.literal(cuts, type="array<date>").unnest())
     seen = seen.filter(seen.first_day <= seen.landmark)
     since = _days_between(seen.business_date, seen.landmark)
@@ -358,7 +358,9 @@ def value_landmarks(
         return (again & (seen.since < span_days)).sum()
 
     def money(where: ir.BooleanValue) -> ir.FloatingScalar:
-        return where.ifelse(seen.money, ibis.literal(0.0, type="float64")).sum()
+        # Added up as DECIMAL: a sum of floats depends on the order an engine's threads take.
+        nothing = ibis.literal(0, type=seen.amount.type())
+        return where.ifelse(seen.amount, nothing).sum().cast("float64")
 
     states = seen.group_by("landmark", "customer_id", "first_day").agg(
         last_purchase=seen.business_date.max(where=seen.past & seen.bought),
@@ -478,25 +480,27 @@ def customer_margins(tables: Tables, as_of: str) -> ir.Table:
     """
     day = _day("as_of", as_of)
     orders = _orders(tables, day)
-    nothing = ibis.literal(0.0, type="float64")
-    absent = ibis.null("float64")
+    # Added up as DECIMAL: a sum of floats depends on the order an engine's threads take.
+    absent = ibis.null(orders.amount.type())
     orders = orders.select(
         "customer_id",
-        paid=orders.amount.cast("float64"),
-        cost=orders.cost.cast("float64") if "cost" in orders.columns else absent,
-        discount=orders.discount.cast("float64") if "discount" in orders.columns else absent,
+        paid=orders.amount,
+        cost=orders.cost if "cost" in orders.columns else absent,
+        discount=orders.discount if "discount" in orders.columns else absent,
     )
+    unpaid = ibis.literal(0, type=orders.paid.type())
+    nothing = ibis.literal(0.0, type="float64")
     spent = orders.group_by("customer_id").agg(
-        amount=orders.paid.sum(),
-        discount=orders.discount.coalesce(nothing).sum(),
-        costed=orders.cost.notnull().ifelse(orders.paid, nothing).sum(),
-        cost=orders.cost.coalesce(nothing).sum(),
+        amount=orders.paid.sum().cast("float64"),
+        discount=orders.discount.sum().cast("float64").coalesce(nothing),
+        costed=orders.cost.notnull().ifelse(orders.paid, unpaid).sum().cast("float64"),
+        cost=orders.cost.sum().cast("float64").coalesce(nothing),
     )
     if tables.returns is None:
         given = spent.mutate(refunds=nothing)
     else:
         returns = tables.returns.filter(tables.returns.business_date <= day)
-        back = returns.group_by("customer_id").agg(refunds=-returns.amount.cast("float64").sum())
+        back = returns.group_by("customer_id").agg(refunds=-returns.amount.sum().cast("float64"))
         given = spent.left_join(back, "customer_id").select(*spent.columns, "refunds")
         given = given.mutate(refunds=given.refunds.coalesce(nothing))
     return given.select("customer_id", "amount", "discount", "refunds", "costed", "cost")

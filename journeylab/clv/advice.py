@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from journeylab.clv.champion import BASELINES, BIAS_PERCENT
 from journeylab.clv.holdout import Periods
 from journeylab.clv.value import Value
 from journeylab.estimate import Estimate
@@ -19,7 +20,8 @@ def reasons_not_to_rank(
 
     Args:
         top_share: Share of the value that the first ranks hold.
-        comparison: From ``compare``; its first row is the model's.
+        comparison: From ``compare``, or the table of ``challenge``; its first row is the model's.
+            Only rules of thumb are looked at: a model may have equals among models.
         customers: How many are ranked.
         top: Share of customers that ``top_share`` is about (0-1).
     """
@@ -38,6 +40,7 @@ def reasons_not_to_rank(
             "have to be sure"
         )
     rules = comparison.iloc[1:]
+    rules = rules[rules["model"].isin(BASELINES)]
     if beaten := [str(name) for name in rules.loc[rules["rmse_gain_low"] <= 0, "model"]]:
         reasons.append(
             f"customer by customer {comparison.iloc[0]['model']} did not surely beat the "
@@ -46,20 +49,31 @@ def reasons_not_to_rank(
     return reasons
 
 
-def advice(worth: Value, comparison: pd.DataFrame, days: Periods, top: float) -> str:
+def advice(
+    worth: Value, comparison: pd.DataFrame, days: Periods, top: float, champion: str = ""
+) -> str:
     """How many customers to look after first and what that may cost, or why not to rank yet.
 
     Args:
         worth: Value of the customers known on ``days.rank_on``.
-        comparison: From ``compare``, for ``days.as_of``.
+        comparison: From ``compare``, or the table of ``challenge``, for ``days.as_of``; its first
+            row is the model's that carries the value.
         days: From ``periods``.
         top: Share of customers to look after first (0-1), as in ``value``.
+        champion: What forecast best, where that is another one without a path of its own.
     """
     known, off = len(worth.customers), comparison.iloc[0]
     checked = (
         f"on {days.as_of} such a forecast came out {abs(off['bias_percent']):.0f}"
         f"\N{NO-BREAK SPACE}% too {'low' if off['bias_percent'] < 0 else 'high'}"
     )
+    if abs(off["bias_percent"]) > BIAS_PERCENT:
+        checked += f", beyond the {BIAS_PERCENT:.0f}\N{NO-BREAK SPACE}% that a total is planned by"
+    if champion and champion != off["model"]:
+        checked += (
+            f". The counts of the champion ({champion}), which has no path, stand beside the value "
+            f"by {off['model']}"
+        )
     if reasons := reasons_not_to_rank(worth.top_share, comparison, known, top):
         return (
             f"Do not rank by this yet: {'; '.join(reasons)}. Bring a "
@@ -71,7 +85,9 @@ def advice(worth: Value, comparison: pd.DataFrame, days: Periods, top: float) ->
         f"known on {days.rank_on} hold {_percent(share.value)} of the next {worth.horizon_days} "
         f"days' value ({_percent(share.ci_low)} to {_percent(share.ci_high)}), {total.value:,.0f} "
         f"{money} ({total.ci_low:,.0f} to {total.ci_high:,.0f}). Whoever runs the contact list "
-        f"spends less than {total.value / worth.top_customers:,.0f} {money} on one of them, and "
+        f"spends less than {total.value / worth.top_customers:,.0f} {money} on one of them "
+        f"({total.ci_low / worth.top_customers:,.0f} to "
+        f"{total.ci_high / worth.top_customers:,.0f}), and "
         f"only the part of it that a contact changes; {checked}."
     )
 

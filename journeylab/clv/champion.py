@@ -259,6 +259,10 @@ def challenge(
     table["gini"] = [gini(actual, forecast) for forecast in told.T]
     for k, name in ((1, "deviance_gain"), (2, "rmse_gain")):
         table[name], table[f"{name}_low"], table[f"{name}_high"] = value[k], low[k], high[k]
+    # What is read first stands first: a page shows the left of a wide table.
+    first = ["model", "forecast", "actual", "bias_percent", "rmse", "rmse_gain", "deviance"]
+    first += ["deviance_gain", "deviance_gain_low", "deviance_gain_high"]
+    table = table[[*first, *(column for column in table.columns if column not in first)]]
     rules = table[table["model"].isin(BASELINES)]
     by_deviance = rules.sort_values("deviance", kind="stable").iloc[0]
     by_rmse = rules.sort_values("rmse", kind="stable").iloc[0]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from journeylab.clv.bg_nbd import BgNbdFit
 from journeylab.clv.histories import Floats, purchase_columns
+from journeylab.clv.value import PurchaseFit
 from journeylab.errors import ContractError
 from journeylab.estimate import mean_estimate, resampled
 from journeylab.frames import DAYS_PER_UNIT
@@ -199,7 +200,7 @@ def verdict(comparison: pd.DataFrame) -> str:
 
 
 def tracking(
-    fit: BgNbdFit, firsts: pd.DataFrame, repeats: pd.DataFrame, as_of: str, until: str
+    fit: PurchaseFit, firsts: pd.DataFrame, repeats: pd.DataFrame, as_of: str, until: str
 ) -> pd.DataFrame:
     """Cumulative repeat purchases of the customers known at ``as_of``, expected and actual.
 
@@ -285,6 +286,59 @@ def by_frequency(
             }
         )
     return pd.DataFrame(rows)
+
+
+def by_spend(
+    histories: pd.DataFrame,
+    expected: pd.Series,
+    holdout: pd.DataFrame,
+    *,
+    groups: int = 10,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Mean spend per purchase in the holdout by what was expected, of customers who came back.
+
+    Args:
+        histories: ``customer_id``, one row per customer known at ``as_of``.
+        expected: Expected spend per purchase of the same rows, from ``expected_spend``.
+        holdout: ``customer_id, purchase_days, amount``: what happened.
+        groups: Groups of equal size, by expected spend.
+        level: Coverage of the intervals of ``actual``.
+
+    Returns:
+        One row per group: ``group`` (1 is expected to spend least), ``customers``, ``expected``
+        and ``actual`` (means over customers), ``actual_low, actual_high`` (both equal to it where
+        the group is one customer). Nobody counts whose returns outweighed the purchases.
+    """
+    later = holdout.set_index("customer_id")
+    days = histories["customer_id"].map(later["purchase_days"].astype(float)).to_numpy()
+    money = histories["customer_id"].map(later["amount"].astype(float)).to_numpy()
+    came = (days > 0) & (money > 0)
+    own = pd.DataFrame({"expected": expected.to_numpy(float)[came], "actual": 0.0})
+    own["actual"] = money[came] / days[came]
+    order = np.argsort(own["expected"].to_numpy(), kind="stable")
+    parts = np.array_split(order, max(1, min(groups, len(own) // 5)))
+    rows = []
+    for number, part in enumerate(parts, start=1):
+        members = own.iloc[part]
+        if members.empty:
+            continue
+        mean = low = high = float(members["actual"].mean())
+        if len(members) > 1:
+            interval = mean_estimate(members["actual"].to_numpy(), "amount", level)
+            low, high = max(interval.ci_low, 0.0), interval.ci_high
+        rows.append(
+            {
+                "group": number,
+                "customers": len(members),
+                "expected": float(members["expected"].mean()),
+                "actual": mean,
+                "actual_low": low,
+                "actual_high": high,
+            }
+        )
+    names = ["group", "customers", "expected", "actual", "actual_low", "actual_high"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def _aligned(forecast: pd.DataFrame, holdout: pd.DataFrame) -> Floats:

@@ -123,8 +123,8 @@ def doubts(
         found.append(
             f"In the holdout {own['model']} forecast {own['purchases']:,.0f} purchases and "
             f"{own['actual']:,.0f} came: {abs(own['bias_percent']):.0f} % too "
-            f"{'low' if own['bias_percent'] < 0 else 'high'}. The intervals of totals take the "
-            "model as right and do not cover such an error."
+            f"{'low' if own['bias_percent'] < 0 else 'high'}. Single customers' values may "
+            "be off by as much."
         )
     if horizon_days > 1.5 * holdout_days:
         found.append(

@@ -162,6 +162,17 @@ def finding(ax: Axes, title: str, subtitle: str | None = None) -> Text:
     return text
 
 
+def with_alt(ax: Axes, shown: str) -> dict[str, Any]:
+    """A figure and its alt text, for ``record(name, **with_alt(...))``.
+
+    Args:
+        ax: With its finding as title.
+        shown: What the figure shows, a sentence; the finding follows it.
+    """
+    found = ax.get_title(loc="left").replace("\n", " ")
+    return {"value": ax, "alt": f"{shown} {found}."}
+
+
 def _broken(text: str, width: int) -> str:
     return "\n".join("\n".join(wrap(line, width)) for line in text.split("\n"))
 

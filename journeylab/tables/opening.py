@@ -98,6 +98,7 @@ def open_tables(
     resolve_identities: bool = True,
     memory_limit: str | None = None,
     threads: int | None = None,
+    optional: Sequence[str] = (),
 ) -> Tables:
     """Open a source and type it by the contract.
 
@@ -114,13 +115,14 @@ def open_tables(
         resolve_identities: Fold customers who share a phone, union id or member card into one.
         memory_limit: Of the embedded engine, for example ``"2GB"``.
         threads: Of the embedded engine.
+        optional: Beside ``tables``, those that are opened where they are there.
 
     Raises:
         ContractError: The source, a file, a table or a column is missing; a file cannot be read;
             or more rows than ``max_quarantined`` would be refused.
     """
     opened, report = _open(
-        source, tables, business_tz, returns, resolve_identities, memory_limit, threads
+        source, tables, business_tz, returns, resolve_identities, memory_limit, threads, optional
     )
     named = resolve(source).dataset if isinstance(source, str) else None
     allowed = max(max_quarantined, named.max_quarantined if named else 0.0)
@@ -205,7 +207,9 @@ def _open(
     resolve_identities: bool,
     memory_limit: str | None,
     threads: int | None,
+    optional: Sequence[str] = (),
 ) -> tuple[Tables, IntakeReport]:
+    required, wanted = wanted, None if wanted is None else [*wanted, *optional]
     for name in wanted or ():
         if name not in BY_NAME:
             close = get_close_matches(name, BY_NAME, n=1)
@@ -231,7 +235,7 @@ def _open(
         hashed = (
             _files_fingerprint(found) if of_file else _database_fingerprint(found.name, connection)
         )
-    _refuse_missing(wanted, taken, found)
+    _refuse_missing(required, taken, found)
     return _assemble(found, taken, hashed, resolve_identities)
 
 
