@@ -19,6 +19,7 @@ from journeylab import frames, privacy
 from journeylab.tables import Tables, collect, connect_duckdb, open_and_check
 
 AS_OF = "2024-03-31"
+RUN_DATE = "2024-04-01"  # by then one more person has withdrawn
 UNTIL = "2024-06-30"
 ZONE = "Asia/Shanghai"
 INSTANT = pa.timestamp("us")
@@ -207,6 +208,9 @@ BUILDERS: dict[str, Callable[[Tables], ir.Table]] = {
     "acquired": lambda tables: frames.acquired(tables, AS_OF),
     "customer_margins": lambda tables: frames.customer_margins(tables, AS_OF),
     "withheld": lambda tables: privacy.withheld(tables, "marketing", AS_OF),
+    "withheld on the day of the run": lambda tables: privacy.withheld(
+        tables, "marketing", AS_OF, run_date=RUN_DATE
+    ),
 }
 
 
@@ -221,8 +225,9 @@ def test_both_engines_build_the_same(name, engines):
     [
         lambda tables: privacy.pseudonymise(tables, privacy.PUBLIC_KEY),
         lambda tables: privacy.consented(tables, "marketing", AS_OF),
+        lambda tables: privacy.consented(tables, "marketing", AS_OF, run_date=RUN_DATE),
     ],
-    ids=["pseudonymise", "consented"],
+    ids=["pseudonymise", "consented", "consented on the day of the run"],
 )
 def test_both_engines_let_the_same_rows_through(filtered, engines):
     duckdb, spark = map(filtered, engines)
@@ -230,6 +235,26 @@ def test_both_engines_let_the_same_rows_through(filtered, engines):
     assert len(present) == len(_content())
     for name in present:
         assert_equal(getattr(duckdb, name), getattr(spark, name))
+
+
+def test_on_both_engines_whoever_withdrew_before_the_run_is_left_out(engines):
+    for tables in engines:
+        before, after = (
+            {row[0] for row in _rows(allowed.customers.select("customer_id"))[1]}
+            for allowed in (
+                privacy.consented(tables, "marketing", AS_OF),
+                privacy.consented(tables, "marketing", AS_OF, run_date=RUN_DATE),
+            )
+        )
+        assert before - after == {"客户乙"}
+        assert after < before
+
+
+def test_both_engines_name_everybody_to_the_gate(engines):
+    others = ["only-returns", "later", "nobody", "1", "导购1"]
+    expected = {*CUSTOMERS, *others, "13800138000", "o6_bmjrPTlm6_2sgVt7hMZOPfL2M"}
+    for tables in engines:
+        assert privacy.ids_of(tables) == expected
 
 
 def test_frames_of_pseudonyms_of_consenting_customers_agree(engines):

@@ -184,6 +184,15 @@ def test_another_secret_for_pseudonyms_makes_another_key_and_stands_in_no_part(
     assert first.digest != second.digest
 
 
+def test_a_run_that_may_keep_ids_shares_no_cache_with_one_that_may_not(project, monkeypatch):
+    monkeypatch.delenv("JOURNEYLAB_ALLOW_IDS", raising=False)
+    hidden = parts(project)
+    monkeypatch.setenv("JOURNEYLAB_ALLOW_IDS", "1")
+    assert parts(project).digest != hidden.digest
+    monkeypatch.setenv("JOURNEYLAB_ALLOW_IDS", "no")
+    assert parts(project).digest == hidden.digest
+
+
 def test_a_live_database_is_never_taken_from_the_cache(project):
     plan = make_plan(
         project / "notebooks",

@@ -326,6 +326,17 @@ INNOCENT = """
 """
 
 
+def test_no_name_of_a_run_is_taken_for_a_token_and_a_token_in_its_label_is_found():
+    for minute in range(60):
+        for last in range(0, 65_536, 257):
+            name = f"20261122T09{minute:02}38Z_all_{last:04x}"
+            for text in (f"Run {name}, seed 7", f"../{name}/30_clv/report.html"):
+                assert not list(find_traces(text, Known())), text
+    token = "Zk3Q9xLm2Vb7Tn4Rw8Yp1Hd6Jf5Cs0"
+    found = find_traces(f"20261122T093638Z_{token}_e4f7", Known())
+    assert [(trace.kind, trace.text) for trace in found] == [("token", token)]
+
+
 def test_numbers_hashes_dates_and_names_of_code_are_let_through():
     known = Known(ids=KNOWN.ids, names=("root", "main", "user", "data"), folders=("/",))
     assert [(t.kind, t.text) for t in find_traces(INNOCENT, known)] == []

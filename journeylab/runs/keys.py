@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import journeylab
+from journeylab.pseudonyms import ids_allowed
 from journeylab.runs.manifest import installed_versions, lock_hash
 from journeylab.runs.notebooks import read_cells
 from journeylab.runs.plan import Instance
@@ -41,7 +42,8 @@ class ContentKey:
     Attributes:
         parts: Hash of the code, parameters, upstream results, data, package sources, environment.
         sources: Hash of each module of the package that is reached.
-        digest: One hash (64 hex digits) of all parts and of the secret pseudonyms are made with.
+        digest: One hash (64 hex digits) of all parts, of the secret pseudonyms are made with, and
+            of whether ids are kept as they are.
     """
 
     parts: dict[str, str]
@@ -88,7 +90,7 @@ class KeyMaker:
             "environment": self._environment,
         }
         secret = _pseudonym_key(os.environ.get("JOURNEYLAB_KEY", ""))
-        return ContentKey(parts, sources, _hash([parts, secret]))
+        return ContentKey(parts, sources, _hash([parts, secret, *["ids"] * ids_allowed()]))
 
 
 def meaningful(source: str) -> list[Any]:

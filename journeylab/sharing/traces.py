@@ -83,6 +83,10 @@ _BEARER = re.compile(r"(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/-]{12,}=*)")
 _ADDRESS_LOGIN = re.compile(r"://([^/@\s\"'<>:*]+):([^/@\s\"'<>*]+)@")
 _RANDOM = re.compile(r"(?<![\w+/-])[A-Za-z0-9+/_-]{24,}={0,2}(?![\w+/=-])")
 _HEXADECIMAL = re.compile(r"(?:0x)?[0-9a-fA-F-]+")
+# time and hash of a run's name, which chance makes look like a token; the label between is kept
+_RUN_NAME = re.compile(
+    r"(?<![A-Za-z0-9])20\d{6}T\d{6}Z_([A-Za-z0-9][\w.-]{0,39})_[0-9a-f]{4}(?![A-Za-z0-9])"
+)
 _LEAST_ENTROPY, _HIGH_ENTROPY = 3.5, 4.4
 # of letters and digits drawn at random two in five are followed by another class; of words, few
 _LEAST_CHANGES, _FEWEST_CHANGES, _CHANGES_OF_CHANCE = 0.27, 0.2, 0.36
@@ -285,6 +289,7 @@ def _tokens(text: str, known: Known) -> Iterator[Trace]:
         if any(letter.isdecimal() for letter in found[1]):
             yield Trace(TOKEN, found[1])
     yield from (Trace(TOKEN, found[0]) for found in _ADDRESS_LOGIN.finditer(text))
+    text = _RUN_NAME.sub(r" \1 ", text)
     yield from (Trace(TOKEN, found[0]) for found in _RANDOM.finditer(text) if _random(found[0]))
 
 
