@@ -8,7 +8,7 @@ import pytest
 from scipy.special import gammaln, hyp2f1
 
 from journeylab import clv
-from journeylab.clv import pareto_nbd
+from journeylab.clv import moment_of_leaving
 from journeylab.errors import ContractError
 
 PUBLISHED_FOLDER = Path(__file__).parent / "published"
@@ -31,7 +31,9 @@ def test_likelihood_and_p_alive_hold_on_the_stress_grid(stress):
     errors = []
     for r, alpha, s, beta, x, t_x, T, log_likelihood, p_alive in stress.itertuples(index=False):
         row = (np.array([value]) for value in (x, t_x, T))
-        each, slopes, bends = pareto_nbd._terms(*row, r, np.array([alpha]), s, np.array([beta]))
+        each, slopes, bends = moment_of_leaving.terms(
+            *row, r, np.array([alpha]), s, np.array([beta])
+        )
         ours = each[0] + gammaln(r + x) - gammaln(r)
         assert np.isfinite([*(v[0] for v in slopes), *(v[0] for v in bends.values())]).all()
         fit = clv.ParetoNbdFit(r, alpha, s, beta, *HELD)
@@ -67,7 +69,7 @@ def test_likelihood_equals_the_printed_one_where_that_can_be_trusted():
 
     for r, alpha, s, beta in ((0.553, 10.578, 0.606, 11.669), (0.8, 9.0, 1.0, 3.0)):
         each = np.ones(4)
-        ours, _, _ = pareto_nbd._terms(x, t_x, T, r, alpha * each, s, beta * each)
+        ours, _, _ = moment_of_leaving.terms(x, t_x, T, r, alpha * each, s, beta * each)
         theirs, alive = printed(r, alpha, s, beta)
         assert ours == pytest.approx(theirs, rel=1e-9)
         frame = pd.DataFrame({"frequency": x, "recency": t_x, "age": T})
@@ -94,7 +96,7 @@ def test_discounted_time_holds_against_forty_digits():
     """Tricomi's function from a discount of next to nothing to one of 1,000, s from 0.01 to 40."""
     grid = pd.read_csv(PUBLISHED_FOLDER / "pareto_nbd_discounted_time.csv")
     ours = [
-        pareto_nbd._discounted_time(s, np.array([z]))[0]
+        moment_of_leaving.discounted_time(s, np.array([z]))[0]
         for s, z in zip(grid["s"], grid["z"], strict=True)
     ]
     assert len(grid) == 72
