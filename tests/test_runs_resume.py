@@ -203,6 +203,16 @@ def test_after_a_failure_only_what_failed_is_run_again(tmp_path):
         resume(folder, notebooks)
 
 
+def test_pseudonyms_of_two_keys_are_not_mixed_in_one_run(tmp_path, monkeypatch):
+    notebooks = failing_project(tmp_path)
+    folder = run(make_plan(notebooks, every=True), RunOptions(jobs=1)).folder
+    monkeypatch.setenv("JOURNEYLAB_KEY", "another key of sixteen letters or more")
+    with pytest.raises(
+        RunError, match=r"since then JOURNEYLAB_KEY or JOURNEYLAB_ALLOW_IDS changed"
+    ):
+        resume(folder, notebooks)
+
+
 def test_a_full_disk_stops_the_run_and_keeps_what_was_done(tmp_path, monkeypatch):
     notebooks = failing_project(tmp_path)
     (tmp_path / "there").write_text("now")

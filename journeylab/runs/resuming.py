@@ -159,8 +159,10 @@ def _refuse_stale(plan: Plan, manifest: Mapping[str, Any], folder: Path) -> None
             needed: entries[needed]["outputs"] if entries[needed]["state"] == "done" else None
             for needed in instance.needs
         }
-        parts = keys.key(instance, upstream).parts
-        changed = [words for part, words in PART_WORDS.items() if _differ(part, entry, parts)]
+        key = keys.key(instance, upstream)
+        changed = [words for part, words in PART_WORDS.items() if _differ(part, entry, key.parts)]
+        if not changed and entry["key"] != key.digest:
+            changed = ["JOURNEYLAB_KEY or JOURNEYLAB_ALLOW_IDS"]
         if changed:
             raise RunError(
                 f"{name} was done in {folder.name}, but since then {' and '.join(changed)} "
