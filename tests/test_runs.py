@@ -238,7 +238,7 @@ def test_the_saved_notebook_has_its_outputs_and_no_banner_of_the_executor(whole)
         for output in outputs
         if (record := output.get("data", {}).get("application/vnd.journeylab.record+json"))
     ]
-    assert kinds == ["estimate", "mapping", "text", "table", "figure", "decision"]
+    assert kinds == ["estimate", "mapping", "text", "table", "figure", "note", "decision"]
 
 
 def test_latest_is_the_last_run_and_jupyterlab_reads_it(root, again, monkeypatch):
