@@ -86,6 +86,17 @@ def test_a_logged_covariate_is_read_per_doubling():
     assert row["hazard_ratio"] == pytest.approx(2, abs=0.1)
 
 
+def test_a_yes_or_no_covariate_is_read_as_yes_against_no():
+    random = np.random.default_rng(2)
+    card = random.integers(0, 2, 3000)
+    wait = random.exponential(size=3000) / (0.02 * 3.0**card)
+    frame = drawn(2, 3000).assign(card=card, duration=wait, event=1)
+    row = churn.fit_cox(frame, ["card"]).coefficients.iloc[0]
+    assert row["per"] == "yes against no"
+    assert row["ci_low"] < 3 < row["ci_high"]
+    assert row["hazard_ratio"] == pytest.approx(3, abs=0.3)
+
+
 def test_fit_and_prediction_equal_lifelines_own():
     frame = stacked(4)
     fit = churn.fit_cox(frame, ["days_since_last", "frequency"])

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -54,6 +54,9 @@ def _orders() -> pa.Table:
             "business_date": pa.array(days),
             "amount": pa.array([amount for _, _, amount in rows], MONEY),
             "discount": pa.array([Decimal("0.50")] * len(rows), MONEY),
+            "sales_channel": pa.array(
+                [["app", None, "店", ""][place % 4] for place in range(len(rows))], pa.string()
+            ),
             "cost": pa.array([None, Decimal("1.25"), *[Decimal("2.00")] * (len(rows) - 2)], MONEY),
         }
     )
@@ -101,6 +104,31 @@ def _consents() -> pa.Table:
     )
 
 
+def _memberships() -> pa.Table:
+    """Two tiers on end, one with a break, one that ends after the day that is looked from."""
+    rows = [
+        ("00012", datetime(2024, 1, 1, 3), datetime(2024, 2, 10, 3), "silver"),
+        ("00012", datetime(2024, 2, 10, 3), None, "gold"),
+        ("12", datetime(2024, 1, 5, 3), datetime(2024, 2, 10, 3), "silver"),
+        ("12", datetime(2024, 3, 1, 3), None, "silver"),
+        ("客户甲", datetime(2024, 1, 20, 3), datetime(2024, 3, 31, 16), "gold"),
+        ("é", datetime(2024, 2, 20, 3), datetime(2024, 3, 1, 3), None),
+        ("later", datetime(2024, 4, 20, 3), None, "gold"),
+    ]
+    return pa.table(
+        {
+            "customer_id": [row[0] for row in rows],
+            "started_at": pa.array([row[1] for row in rows], INSTANT),
+            "ended_at": pa.array([row[2] for row in rows], INSTANT),
+            "tier": pa.array([row[3] for row in rows], pa.string()),
+            "business_date": [row[1].date() for row in rows],
+            "duration_days": [12.5 * (n + 1) for n in range(len(rows))],
+            "ended": pa.array([n % 2 == 0 for n in range(len(rows))]),
+            "charges": pa.array(["1.5", "", "x", None, "2", "3", "4"], pa.string()),
+        }
+    )
+
+
 def _content() -> dict[str, pa.Table]:
     orders = _orders()
     people = [*CUSTOMERS, "nobody"]
@@ -120,8 +148,33 @@ def _content() -> dict[str, pa.Table]:
                 "customer_id": [who for who, _ in touches],
                 "touched_at": pa.array([datetime(2024, 1, 5)] * len(touches), INSTANT),
                 "channel": [channel for _, channel in touches],
+                "business_date": [date(2024, 1, 5)] * len(touches),
+                "status": pa.array([["sent", "failed", None][n % 3] for n in range(len(touches))]),
             }
         ),
+        "events": pa.table(
+            {
+                "customer_id": [who for who in people for _ in range(3)],
+                "occurred_at": pa.array([datetime(2024, 3, 1)] * 3 * len(people), INSTANT),
+                "event": ["visit", "left_group", "visit"] * len(people),
+                "business_date": [
+                    date(2024, 3 + n % 3, 1 + n % 27) for n in range(3 * len(people))
+                ],
+            }
+        ),
+        "service_contacts": pa.table(
+            {
+                "customer_id": people,
+                "opened_at": pa.array([datetime(2024, 2, 1, 3)] * 11, INSTANT),
+                "business_date": [date(2024, 2, 1)] * 11,
+                # one of these is settled within the landmark's business day, one after it
+                "closed_at": pa.array(
+                    [None, datetime(2024, 2, 29, 15, 59), datetime(2024, 2, 29, 16), *[None] * 8],
+                    INSTANT,
+                ),
+            }
+        ),
+        "memberships": _memberships(),
         "referrals": pa.table(
             {
                 "referrer_id": ["00012", "00012", "nobody"],
@@ -201,6 +254,31 @@ BUILDERS: dict[str, Callable[[Tables], ir.Table]] = {
     "first_purchases": lambda tables: frames.first_purchases(tables, AS_OF),
     "repeat_purchases": lambda tables: frames.repeat_purchases(tables, AS_OF, UNTIL),
     "landmarks": lambda tables: frames.landmarks(tables, ["2024-02-29", AS_OF, "2024-06-01"], 45),
+    "landmarks with every feature": lambda tables: frames.landmarks(
+        tables,
+        ["2024-02-29", AS_OF],
+        45,
+        features="all",
+        attributes=["staff_id", "source_channel"],
+        promotions=["2024-03-08"],
+    ),
+    "landmarks with causes": lambda tables: frames.landmarks(
+        tables,
+        ["2024-02-29", AS_OF],
+        45,
+        causes=["unsubscribed", "left_group"],
+        train_until=AS_OF,
+    ),
+    "cause_days": lambda tables: frames.cause_days(
+        tables, ["left_group", "unsubscribed"], date(2024, 4, 30)
+    ),
+    "gaps": lambda tables: frames.gaps(tables, "2024-02-15", AS_OF),
+    "memberships": lambda tables: frames.memberships(tables, AS_OF, "2024-02-01"),
+    "memberships without dates": lambda tables: frames.memberships(
+        replace(tables, memberships=tables.memberships.drop("started_at", "ended_at")),
+        AS_OF,
+        numbers=["charges"],
+    ),
     "value_landmarks": lambda tables: frames.value_landmarks(
         tables, ["2024-02-29", AS_OF, "2024-06-01"], 45, "2024-06-20"
     ),

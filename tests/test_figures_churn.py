@@ -145,6 +145,86 @@ def test_the_followed_list_is_accented_and_an_empty_one_left_out():
     assert [text.get_text() for text in accented] == ["25\N{NO-BREAK SPACE}% of 134"]
 
 
+def test_waits_are_read_off_where_asked():
+    days = np.arange(0, 201)
+    curve = pd.DataFrame({"time": days, "survival": np.exp(-0.02 * days)})
+    _, ax = new_axes()
+    figures.waiting_curve(curve, [30, 60, 90], ax, "Most come back")
+    assert {"54.9\N{NO-BREAK SPACE}%", "30.1\N{NO-BREAK SPACE}%"} <= set(texts(ax))
+    assert ax.get_xlim() == (0, 180)
+    assert "Days since" in ax.get_xlabel()
+
+
+def scored():
+    parts = []
+    for model, brier, auc in (
+        ("hazard", 0.1, 0.8),
+        ("Cox", 0.101, 0.79),
+        ("Kaplan-Meier", 0.2, np.nan),
+    ):
+        for time in (7.0, 30.0, 60.0, 90.0):
+            row = {"model": model, "time": time, "brier": brier + time / 1000, "auc": auc}
+            for metric in ("brier", "auc"):
+                row |= {f"{metric}_low": row[metric] - 0.01, f"{metric}_high": row[metric] + 0.01}
+            parts.append(row)
+    return pd.DataFrame(parts)
+
+
+@pytest.mark.parametrize(("metric", "drawn"), [("brier", 3), ("auc", 2)])
+def test_scores_through_time_follow_one_forecast_and_leave_out_what_is_empty(metric, drawn):
+    figure, ax = new_axes()
+    figures.score_by_time(scored(), metric, ax, "Better than one share for all")
+    own = [line for line in ax.get_lines() if len(line.get_xdata()) == 4]
+    assert len(own) == drawn
+    assert own[0].get_color() == ACCENT
+    names = ["hazard", "Cox", "Kaplan-Meier"][:drawn]
+    assert sorted(texts(ax)[-drawn:]) == sorted(names)
+    assert 90 in ax.get_xticks()
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in ax.texts if text.get_text() in names]
+    for i, one in enumerate(boxes):
+        assert not any(one.overlaps(other) for other in boxes[i + 1 :])
+
+
+def test_the_hazard_has_a_line_per_kind_of_customer():
+    shape = pd.DataFrame(
+        {"group": ["low"] * 3 + ["high"] * 3, "time": [7, 30, 90] * 2, "hazard": [1, 1, 1, 3, 2, 1]}
+    )
+    _, ax = new_axes()
+    figures.hazard_through_time(shape, ax, "It falls")
+    assert {"low", "high"} <= set(texts(ax))
+    assert ax.get_ylim()[0] == 0
+    assert ax.get_ylim()[1] > 3
+
+
+def test_the_map_of_reasons_prints_every_size_readably():
+    size = pd.DataFrame([[0.4, 0.3], [0.01, 0.15]], ["days_since_last", "spend"], [30.0, 90.0])
+    _, ax = new_axes()
+    figures.reasons_map(size, ax, "Silence matters most")
+    shown = {text.get_text(): text.get_color() for text in ax.texts}
+    assert (shown["0.40"], shown["0.15"]) == ("white", "white")
+    assert shown["0.01"] != "white"
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["days since last", "spend"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["30", "90"]
+
+
+def test_skill_by_origin_stands_in_the_order_of_days():
+    table = pd.DataFrame(
+        {
+            "origin": ["2024-01-01"] * 3 + ["2024-02-01"] * 3,
+            "model": ["hazard", "Cox", "Kaplan-Meier"] * 2,
+            "skill": [0.3, 0.2, 0, 0.25, 0.2, 0],
+            "skill_low": [0.25, 0.1, 0, 0.2, 0.1, 0],
+            "skill_high": [0.35, 0.3, 0, 0.3, 0.3, 0],
+        }
+    )
+    _, ax = new_axes()
+    figures.skill_by_origin(table, ax, "On both days")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["2024-02-01", "2024-01-01"]
+    assert not any("Kaplan" in text for text in texts(ax))
+    assert any(text.startswith("hazard") and "30" in text for text in texts(ax))
+
+
 def test_the_same_result_gives_the_same_bytes(curves, waiting):
     def drawn():
         figure, ax = new_axes(height=5)

@@ -201,6 +201,7 @@ def test_landmarks_agree_with_a_plain_recount(connection, orders, at, horizon_da
                 "spend_mean": pytest.approx(float(past.amount) / len(past.days)),
                 "duration": ((ahead[0] if ahead else stop) - landmark).days,
                 "event": int(bool(ahead)),
+                "followed_until": stop,
             }
     tables = tables_of(connection, orders)
     rows = rows_of(frames.landmarks(tables, [str(day) for day in at], horizon_days, str(UNTIL)))

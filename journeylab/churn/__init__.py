@@ -8,7 +8,21 @@ Frames come from ``frames.landmarks`` after ``tables.collect``: one row per land
 A customer seen on several landmarks is one customer; every interval here allows for that.
 """
 
-from journeylab.churn.advice import contact_advice, doubts, past_lists, rule_finding
+from journeylab.churn.advice import (
+    contact_advice,
+    doubts,
+    past_lists,
+    past_outcomes,
+    rule_finding,
+    weekly_advice,
+    weekly_contacts,
+)
+from journeylab.churn.aft import AftFit, fit_aft
+from journeylab.churn.auc import dynamic_auc, mean_auc
+from journeylab.churn.baselines import KAPLAN_MEIER, baselines, kaplan_meier_prediction
+from journeylab.churn.brier import brier, integrated_brier
+from journeylab.churn.calibration import calibration, lift
+from journeylab.churn.concordance import harrell_c, uno_c
 from journeylab.churn.contacts import (
     compare_lists,
     contact_list,
@@ -27,35 +41,150 @@ from journeylab.churn.curves import (
     no_purchase_by_segment,
     outcomes_until,
 )
-from journeylab.churn.evaluation import OutOfTime, calibration, validate_out_of_time
+from journeylab.churn.d_calibration import DCalibration, d_calibration
+from journeylab.churn.early_warning import (
+    EarlyWarning,
+    RandomisedTiming,
+    early_warning,
+    model_hash,
+)
+from journeylab.churn.evaluation import OutOfTime, validate_out_of_time
+from journeylab.churn.explanation import Explanation
+from journeylab.churn.findings import (
+    auc_finding,
+    bands_finding,
+    brier_finding,
+    calibration_finding,
+    cox_finding,
+    judged_doubts,
+    leaks_finding,
+    lift_table,
+    origin_table,
+    origins_finding,
+    reasons_finding,
+    rule_table,
+    rule_words,
+    score_table,
+    segments,
+    shape_finding,
+    shares,
+    silence_bands,
+    surest,
+    waits_finding,
+    warning_tables,
+)
+from journeylab.churn.hazard import HazardFit, fit_hazard
+from journeylab.churn.hazard_file import load_hazard, save_hazard
+from journeylab.churn.hazard_settings import VECTOR, HazardSettings
+from journeylab.churn.judgement import Judgement, Remaining, judge
+from journeylab.churn.leaks import Finding, LeakReport, check_leaks
 from journeylab.churn.periods import Periods, periods, whole_numbers
+from journeylab.churn.return_value import ReturnValueFit, fit_return_value
+from journeylab.churn.rolling import Rolling, folds, rolling
+from journeylab.churn.scenario import Offer, Scenario, retention_scenario
+from journeylab.churn.score import Scores, score
+from journeylab.churn.stability import Stability, population_stability, stability
+from journeylab.churn.study import Study, open_study, rolling_days
+from journeylab.churn.words import Words
 
 __all__ = [
     "COVARIATES",
     "EVERYBODY",
+    "KAPLAN_MEIER",
     "LOGGED",
+    "VECTOR",
+    "AftFit",
     "CoxFit",
+    "DCalibration",
+    "EarlyWarning",
+    "Explanation",
+    "Finding",
+    "HazardFit",
+    "HazardSettings",
+    "Judgement",
+    "LeakReport",
+    "Offer",
     "OutOfTime",
     "Periods",
+    "RandomisedTiming",
+    "Remaining",
+    "ReturnValueFit",
+    "Rolling",
+    "Scenario",
+    "Scores",
+    "Stability",
+    "Study",
+    "Words",
     "at_risk_table",
+    "auc_finding",
     "bands",
+    "bands_finding",
+    "baselines",
+    "brier",
+    "brier_finding",
     "calibration",
+    "calibration_finding",
+    "check_leaks",
     "compare_lists",
     "contact_advice",
     "contact_list",
+    "cox_finding",
     "curves_by_segment",
+    "d_calibration",
     "doubts",
+    "dynamic_auc",
+    "early_warning",
+    "fit_aft",
     "fit_cox",
+    "fit_hazard",
+    "fit_return_value",
+    "folds",
     "gap_limit_days",
+    "harrell_c",
+    "integrated_brier",
+    "judge",
+    "judged_doubts",
+    "kaplan_meier_prediction",
     "landmark_days",
+    "leaks_finding",
+    "lift",
+    "lift_table",
+    "load_hazard",
+    "mean_auc",
+    "model_hash",
     "no_purchase",
     "no_purchase_by_segment",
+    "open_study",
+    "origin_table",
+    "origins_finding",
     "outcomes_until",
     "past_lists",
+    "past_outcomes",
     "periods",
+    "population_stability",
     "quiet_regulars",
+    "reasons_finding",
     "regulars",
+    "retention_scenario",
+    "rolling",
+    "rolling_days",
     "rule_finding",
+    "rule_table",
+    "rule_words",
+    "save_hazard",
+    "score",
+    "score_table",
+    "segments",
+    "shape_finding",
+    "shares",
+    "silence_bands",
+    "stability",
+    "surest",
+    "uno_c",
     "validate_out_of_time",
+    "waits_finding",
+    "warning_tables",
+    "weekly_advice",
+    "weekly_contacts",
     "whole_numbers",
 ]

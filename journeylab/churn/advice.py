@@ -1,9 +1,12 @@
 """What the lists and the judged forecast say in words: whom to contact, and what to doubt."""
 
+import numpy as np
 import pandas as pd
 
-from journeylab.churn.contacts import quiet_regulars, regulars
+from journeylab.churn.contacts import compare_lists, contact_list, quiet_regulars, regulars
 from journeylab.churn.evaluation import OutOfTime
+from journeylab.churn.findings import lift_table
+from journeylab.churn.judgement import HAZARD, Judgement
 from journeylab.errors import ContractError
 
 QUIET = "quiet regulars"
@@ -136,6 +139,104 @@ def contact_advice(
         f"and leave the other {listed - reach}, drawn at random, alone. On {judged_on} {stayed}"
         f"{against}.{waits} Risk is not effect: what a contact gains is known when the two halves "
         "are compared."
+    )
+
+
+def past_outcomes(
+    judged: Judgement, usual_gap_days: float = 30, silent_days: int = 90
+) -> dict[int, pd.DataFrame]:
+    """What became of the lists that could have been made on the last day judged.
+
+    Args:
+        judged: From ``judge``.
+        usual_gap_days: As in ``regulars``.
+        silent_days: The rule of thumb.
+
+    Returns:
+        Horizon -> ``compare_lists`` of ``past_lists``; empty for memberships.
+    """
+    study = judged.study
+    if study.contract:
+        return {}
+    lists = past_lists(judged.rolling.test, usual_gap_days, silent_days)
+    ends = sorted({study.near, study.far})
+    return {day: compare_lists(judged.rolling.test, lists, day) for day in ends}
+
+
+def weekly_contacts(
+    judged: Judgement,
+    *,
+    rng: int | np.random.Generator,
+    usual_gap_days: float = 30,
+    silent_days: int = 90,
+    most: int = 200,
+    held_out: float = 0.5,
+) -> pd.DataFrame:
+    """Today's list, a part of it held out at random: quiet regulars, or members most at stake.
+
+    Args:
+        judged: From ``judge``; its hazard model ranks.
+        rng: Draws who is held out.
+        usual_gap_days: As in ``regulars``.
+        silent_days: As in ``past_lists``.
+        most: Length of a list of members.
+        held_out: Share to leave alone (0-1).
+
+    Returns:
+        ``contact_list`` of the quiet regulars; of members ``rank, arm, customer_id,
+        value_at_risk`` and the chance of leaving within each horizon.
+    """
+    study = judged.study
+    if study.contract:
+        rows = judged.warning(most).rows
+        arms = np.where(np.arange(len(rows)) < round(held_out * len(rows)), "hold out", "contact")
+        listed = rows[["rank", "customer_id", "value_at_risk"]].copy()
+        listed.insert(1, "arm", np.random.default_rng(rng).permutation(arms))
+        return listed.join(rows[[f"risk_{day}" for day in study.horizons]])
+    chosen = past_lists(study.today, usual_gap_days, silent_days)[QUIET]
+    return contact_list(judged.hazard, study.today, chosen, study.near, held_out=held_out, rng=rng)
+
+
+def weekly_advice(
+    judged: Judgement,
+    contacts: pd.DataFrame,
+    outcomes: dict[int, pd.DataFrame],
+    least_listed: int,
+) -> str:
+    """Whether to contact the listed customers, in a few sentences with the evidence.
+
+    Args:
+        judged: From ``judge``.
+        contacts: From ``weekly_contacts``.
+        outcomes: From ``past_outcomes``.
+        least_listed: A shorter list is not worth a campaign.
+    """
+    study = judged.study
+    if not study.contract:
+        return contact_advice(
+            contacts, outcomes[study.near], today=study.last, judged_on=judged.judged_on,
+            horizon_days=study.near, least_listed=least_listed,
+        )  # fmt: skip
+    if len(contacts) < least_listed:
+        return (
+            f"Start no contact list yet: a list is worth a campaign from {least_listed} members "
+            f"(least_listed), and {len(contacts) or 'none'} would stand on this one."
+        )
+    found = lift_table(judged)
+    row = found[found["model"] == HAZARD].iloc[0]
+    reach = int((contacts["arm"] == "contact").sum())
+    if row["ci_low"] <= 1:
+        return (
+            "Start no contact list yet: among customers the model had not seen, the tenth it "
+            "ranked first did not leave more often than all."
+        )
+    return (
+        f"Contact {reach} of the {len(contacts)} members with the most at stake within "
+        f"{study.far} days, and leave the other {len(contacts) - reach}, drawn at random, alone. "
+        f"Among customers the model had not seen, the tenth it ranked first left "
+        f"{row['lift']:.1f} times ({row['ci_low']:.1f} to {row['ci_high']:.1f}) as often as all "
+        f"within {row['horizon']:,.0f} days of joining. Risk is not effect: what a contact gains "
+        "is known when the two halves are compared."
     )
 
 

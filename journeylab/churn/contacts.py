@@ -1,13 +1,20 @@
 """Whose silence is unusual, and what became of those on a list."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from journeylab.churn.cox import CoxFit
 from journeylab.churn.curves import EVERYBODY, checked, no_purchase
 from journeylab.errors import ContractError
+
+
+class Survives(Protocol):
+    """A fit that tells how likely no purchase is."""
+
+    def survival(self, frame: pd.DataFrame, times: Sequence[float]) -> pd.DataFrame:
+        """Chance of no event by each time, index of ``frame``."""
 
 
 def gap_limit_days(frame: pd.DataFrame, level: float = 0.95) -> pd.Series:
@@ -96,7 +103,7 @@ def compare_lists(
 
 
 def contact_list(
-    fit: CoxFit,
+    fit: Survives,
     frame: pd.DataFrame,
     chosen: pd.Series,
     horizon_days: int = 30,
@@ -110,7 +117,7 @@ def contact_list(
     those held out at random can answer: they stand on the list and are left alone.
 
     Args:
-        fit: From ``fit_cox``.
+        fit: From ``fit_hazard`` or ``fit_cox``.
         frame: One landmark's rows, its day being today; outcomes are not read.
         chosen: True for the rows to list, e.g. from ``quiet_regulars``.
         horizon_days: Days.

@@ -109,8 +109,9 @@ def fit_cox(
     """Fit Cox's proportional hazards model of the time to the next purchase.
 
     Covariates in ``logged`` enter as log2(1 + x) (with its sign, for negative money), so that
-    their ratio is per doubling; the others' ratio is per standard deviation. A covariate that is
-    constant or always missing is dropped and named in the fit.
+    their ratio is per doubling; that of a 0/1 column is of yes against no, the others' is per
+    standard deviation. A covariate that is constant or always missing is dropped and named in the
+    fit.
 
     Args:
         frame: From ``frames.landmarks``; a customer may stand at several landmarks.
@@ -152,12 +153,14 @@ def fit_cox(
 
     model = _lifelines_cox(data)
     beta, error = model.params_[kept], model.standard_errors_[kept]
-    step = pd.Series({name: 1 / sd[name] if name in in_log else 1.0 for name in kept})
+    flags = [name for name in kept if rows[name].isin([0, 1]).all()]
+    whole = [*in_log, *flags]
+    step = pd.Series({name: 1 / sd[name] if name in whole else 1.0 for name in kept})
     margin = float(ndtri((1 + level) / 2)) * error
     coefficients = pd.DataFrame(
         {
             "covariate": kept,
-            "per": ["doubling" if n in in_log else f"+{sd[n]:.3g} (1 sd)" for n in kept],
+            "per": [_step_text(name, sd[name], in_log, flags) for name in kept],
             "hazard_ratio": np.exp(beta * step).to_numpy(),
             "ci_low": np.exp((beta - margin) * step).to_numpy(),
             "ci_high": np.exp((beta + margin) * step).to_numpy(),
@@ -186,8 +189,19 @@ def fit_cox(
     )
 
 
+def _step_text(name: str, sd: float, logged: list[str], flags: list[str]) -> str:
+    if name in flags:
+        return "yes against no"
+    return "doubling" if name in logged else f"+{sd:.3g} (1 sd)"
+
+
 def silence_concordance(rows: pd.DataFrame) -> float:
-    """Share of pairs ranked rightly by nothing but the days since the last purchase."""
+    """Share of pairs ranked rightly by nothing but the days since the last purchase.
+
+    0.5 where the frame does not tell them.
+    """
+    if "days_since_last" not in rows.columns:
+        return 0.5
     return concordance(rows, rows["days_since_last"].to_numpy(float))
 
 
@@ -246,7 +260,7 @@ def _transformed(frame: pd.DataFrame, names: list[str], logged: list[str]) -> pd
     )
 
 
-def _lifelines_cox(data: pd.DataFrame) -> Any:
+def _lifelines_cox(data: pd.DataFrame, *, robust: bool = True) -> Any:
     import warnings
 
     from lifelines import CoxPHFitter
@@ -255,6 +269,9 @@ def _lifelines_cox(data: pd.DataFrame) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
+            if not robust:
+                own = data.drop(columns="cluster")
+                return CoxPHFitter().fit(own, "duration", "event")
             return CoxPHFitter().fit(data, "duration", "event", cluster_col="cluster", robust=True)
         except (ConvergenceError, ConvergenceWarning) as error:
             raise FitError(f"Cox's model did not converge: {str(error).splitlines()[0]}") from error
@@ -285,7 +302,7 @@ def _ratios(data: pd.DataFrame, kept: list[str], step: pd.Series) -> pd.Series:
     if too_few or (data[kept].std() < 1e-9).any():
         return pd.Series(np.nan, kept)
     try:
-        beta: pd.Series = _lifelines_cox(data).params_[kept]
+        beta: pd.Series = _lifelines_cox(data, robust=False).params_[kept]
     except FitError:
         return pd.Series(np.nan, kept)
     return pd.Series(np.exp((beta * step).to_numpy(float)), kept)
@@ -295,7 +312,7 @@ def _reading(p: float, early: float, late: float, split: float) -> str:
     if p >= 0.05:
         return f"one ratio will do: no sign that it changes with time (p = {p:.2f})"
     if not np.isfinite([early, late]).all():
-        return f"the ratio changes with time (p {_p_text(p)}); too few purchases to say how"
+        return f"the ratio changes with time (p {_p_text(p)}); too few events to say how"
     before, after = np.log(early), np.log(late)
     if abs(before - after) < 0.05:
         change = "changes, but hardly"

@@ -205,7 +205,7 @@ def no_purchase_by_segment(
 
 def checked(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame, once its columns are those of ``frames.landmarks`` and its rows are distinct."""
-    needed = ["customer_id", "landmark", "days_since_last", "duration", "event"]
+    needed = ["customer_id", "landmark", "duration", "event"]
     if missing := [name for name in needed if name not in frame.columns]:
         raise ContractError(f"a landmark frame needs {missing}; it has {list(frame.columns)}")
     if frame.empty:

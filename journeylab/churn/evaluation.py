@@ -21,9 +21,6 @@ from journeylab.errors import ContractError, FitError
 from journeylab.estimate import Estimate
 from journeylab.survival import count_events, kaplan_meier, survival_at
 
-_MOST_GROUPS = 10
-_FEWEST_IN_GROUP = 20
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfTime:
@@ -104,46 +101,6 @@ def validate_out_of_time(
         concordance=concordance(test, -fit.log_hazard(test).to_numpy(float)),
         concordance_baseline=silence_concordance(test),
     )
-
-
-def calibration(
-    frame: pd.DataFrame,
-    predicted: pd.Series,
-    horizon_days: int,
-    groups: int | None = None,
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Predicted beside observed share without a purchase, in groups of equal size by risk.
-
-    Args:
-        frame: Landmark rows with their outcomes, not used to make the prediction.
-        predicted: Chance of no purchase within ``horizon_days``, index of ``frame``.
-        horizon_days: Days.
-        groups: How many; the first is the lowest risk. By default ten, fewer where a group would
-            hold fewer than 20 customers.
-        level: Coverage of the observed share's interval (0-1).
-
-    Returns:
-        One row per group: ``group`` (from 1), ``customers``, ``predicted`` (mean), ``observed``
-        (Kaplan-Meier), ``ci_low``, ``ci_high``; ``inside`` where the prediction lies within.
-    """
-    rows = checked(frame)
-    if groups is None:
-        groups = max(1, min(_MOST_GROUPS, len(rows) // _FEWEST_IN_GROUP))
-    if len(rows) < groups:
-        raise ContractError(f"{len(rows)} rows cannot fill {groups} groups; ask for fewer")
-    risk = predicted.reindex(rows.index)
-    rank = risk.rank(method="first").to_numpy() - 1
-    group = np.floor(rank * groups / len(rows)).astype(int) + 1
-    table = []
-    for number in range(1, groups + 1):
-        own = rows[group == number]
-        seen = no_purchase(own, [horizon_days], level)[horizon_days]
-        mean = float(risk[group == number].mean())
-        inside = seen.ci_low <= mean <= seen.ci_high
-        table.append((number, len(own), mean, seen.value, seen.ci_low, seen.ci_high, inside))
-    columns = ["group", "customers", "predicted", "observed", "ci_low", "ci_high", "inside"]
-    return pd.DataFrame(table, columns=columns)
 
 
 def _score(

@@ -1,5 +1,8 @@
 """Figures of the churn topic: who comes back, what goes with it, and whether the forecast held."""
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -30,6 +33,8 @@ def survival_by_segment(
     title: str,
     subtitle: str | None = None,
     unit: str = "",
+    x_label: str = "Days after the landmark",
+    y_label: str = "Share without a purchase",
 ) -> Axes:
     """Share without a purchase by day, one labelled line per segment, those at risk below it.
 
@@ -42,6 +47,8 @@ def survival_by_segment(
         title: The finding.
         subtitle: What is shown, of whom.
         unit: Follows each segment's name at the line, e.g. ``"days silent"``.
+        x_label: What time counts.
+        y_label: What the share is of.
     """
     segments = list(dict.fromkeys(curves["segment"]))
     shades = np.linspace(0, 1, len(segments)) if len(segments) > 1 else [0.5]
@@ -56,8 +63,9 @@ def survival_by_segment(
         lines[line] = f"{segment} {unit}".strip()
     days = {name: float(name.removeprefix("day_")) for name in at_risk.columns[1:]}
     ax.set(xlim=(0, float(curves["time"].max())), ylim=(0, 1.0))
-    ax.set(xlabel="Days after the landmark", ylabel="Share without a purchase")
+    ax.set(xlabel=x_label, ylabel=y_label)
     ax.set_xticks(list(days.values()))
+    ax.xaxis.set_major_formatter(FuncFormatter(thousands))
     ax.yaxis.set_major_formatter(FuncFormatter(percent))
     _counts_below(ax, at_risk, days)
     finding(ax, title, subtitle)
@@ -67,7 +75,11 @@ def survival_by_segment(
 
 
 def hazard_ratios(
-    coefficients: pd.DataFrame, ax: Axes, title: str, subtitle: str | None = None
+    coefficients: pd.DataFrame,
+    ax: Axes,
+    title: str,
+    subtitle: str | None = None,
+    x_label: str = "Hazard ratio of the next purchase: below 1 returns later, above 1 sooner",
 ) -> Axes:
     """Hazard ratios with their intervals on a log axis, one row per covariate.
 
@@ -77,6 +89,7 @@ def hazard_ratios(
         ax: Where to draw.
         title: The finding.
         subtitle: What is shown, of whom.
+        x_label: What the ratio is of.
     """
     rows = np.arange(len(coefficients))[::-1]
     low, high = coefficients["ci_low"], coefficients["ci_high"]
@@ -89,9 +102,8 @@ def hazard_ratios(
     ax.set_xscale("log")
     reach = max(1.25, float(high.max()), 1 / float(low.min())) ** 1.1
     ax.set(xlim=(1 / reach, reach), ylim=(-0.6, len(coefficients) - 0.4))
-    ticks = [
-        t for t in (0.1, 0.2, 0.5, 0.7, 0.8, 1, 1.25, 1.5, 2, 5, 10) if 1 / reach <= t <= reach
-    ]
+    fine, coarse = (0.5, 0.7, 0.8, 1, 1.25, 1.5, 2), (0.1, 0.2, 0.5, 1, 2, 5, 10)
+    ticks = [t for t in (fine if reach < 2.1 else coarse) if 1 / reach <= t <= reach]
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(thousands))
@@ -99,13 +111,19 @@ def hazard_ratios(
     ax.set_yticks(rows, names)
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
-    ax.set_xlabel("Hazard ratio of the next purchase: below 1 returns later, above 1 sooner")
+    ax.set_xlabel(x_label)
     finding(ax, title, subtitle)
     return ax
 
 
-def calibration(table: pd.DataFrame, ax: Axes, title: str, subtitle: str | None = None) -> Axes:
-    """Observed against predicted share without a purchase, one point per group of equal risk.
+def calibration(
+    table: pd.DataFrame,
+    ax: Axes,
+    title: str,
+    subtitle: str | None = None,
+    what: str = "share without a purchase",
+) -> Axes:
+    """Observed against predicted share without the event, one point per group of equal risk.
 
     Args:
         table: ``predicted, observed, ci_low, ci_high`` (shares), ``inside``, as
@@ -113,6 +131,7 @@ def calibration(table: pd.DataFrame, ax: Axes, title: str, subtitle: str | None 
         ax: Where to draw.
         title: The finding.
         subtitle: What is shown, of whom.
+        what: What the share is of.
     """
     top = float(max(table["ci_high"].max(), table["predicted"].max())) * 1.06
     ax.plot([0, top], [0, top], color=GREYS[1], linewidth=1, zorder=1)
@@ -130,7 +149,7 @@ def calibration(table: pd.DataFrame, ax: Axes, title: str, subtitle: str | None 
     if not table["inside"].all():
         _key(ax, "hollow: the prediction lies outside the interval", WARN)
     ax.set(xlim=(-0.02 * top, top), ylim=(-0.02 * top, top))
-    ax.set(xlabel="Predicted share without a purchase", ylabel="Observed share")
+    ax.set(xlabel=f"Predicted {what}", ylabel="Observed share")
     ax.xaxis.set_major_formatter(FuncFormatter(percent))
     ax.yaxis.set_major_formatter(FuncFormatter(percent))
     finding(ax, title, subtitle)
@@ -210,3 +229,197 @@ def _key(ax: Axes, text: str, colour: str) -> None:
         text, (0, 1), xycoords="axes fraction", xytext=(6, -4), textcoords="offset points",
         ha="left", va="top", color=colour, fontsize=9,
     )  # fmt: skip
+
+
+def waiting_curve(
+    curve: pd.DataFrame,
+    marks: Sequence[float],
+    ax: Axes,
+    title: str,
+    subtitle: str | None = None,
+    x_label: str = "Days since the last purchase",
+    y_label: str = "Share of waits still going on",
+) -> Axes:
+    """How many waits last longer than so many days, read off at some of them.
+
+    Args:
+        curve: ``time`` (days), ``survival`` (share), as ``survival.kaplan_meier`` gives it.
+        marks: Days to read off.
+        ax: Where to draw.
+        title: The finding.
+        subtitle: What is shown, of whom.
+        x_label: What time counts.
+        y_label: What the share is of.
+    """
+    grid, share = curve["time"].to_numpy(float), curve["survival"].to_numpy(float)
+    end = min(float(grid[-1]), max(marks) * 2)
+    seen = grid <= end
+    ax.step(np.append(grid[seen], end), np.append(share[seen], share[seen][-1]), where="post",
+            color=ACCENT)  # fmt: skip
+    for day in marks:
+        height = float(share[np.searchsorted(grid, day, side="right") - 1])
+        ax.plot([day, day], [0, height], color=GREYS[1], linewidth=1, linestyle=(0, (1, 2)))
+        ax.plot(day, height, "o", color=ACCENT, markersize=6)
+        ax.annotate(
+            percent(round(height, 3)), (day, height), xytext=(6, 6), textcoords="offset points",
+            color=SOFT, fontsize=9.5,
+        )  # fmt: skip
+    ax.set(xlim=(0, end), ylim=(0, 1.02), xlabel=x_label, ylabel=y_label)
+    ax.set_xticks([0, *marks, *([] if end < 1.9 * max(marks) else [round(end)])])
+    ax.xaxis.set_major_formatter(FuncFormatter(thousands))
+    ax.yaxis.set_major_formatter(FuncFormatter(percent))
+    finding(ax, title, subtitle)
+    return ax
+
+
+def score_by_time(
+    by_time: pd.DataFrame,
+    metric: Literal["brier", "auc"],
+    ax: Axes,
+    title: str,
+    subtitle: str | None = None,
+    follow: str = "hazard",
+) -> Axes:
+    """A score of each forecast through time, lines labelled at their ends.
+
+    Args:
+        by_time: ``model, time`` and the metric with ``_low`` and ``_high``, as in
+            ``churn.Scores.by_time``.
+        metric: ``brier`` (lower is better) or ``auc`` (0.5 is a coin).
+        ax: Where to draw.
+        title: The finding.
+        subtitle: What is shown, of whom.
+        follow: The forecast in the accent colour, with its band.
+    """
+    lines = {}
+    models = list(dict.fromkeys(by_time["model"]))
+    styles: list[Any] = ["-", (0, (5, 2)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (8, 3))]
+    rest = [name for name in models if name != follow]
+    for name in models:
+        own = by_time[(by_time["model"] == name) & by_time[metric].notna()]
+        if own.empty:
+            continue
+        if name == follow:
+            ax.fill_between(
+                own["time"], own[f"{metric}_low"], own[f"{metric}_high"], color=ACCENT, alpha=0.15,
+                linewidth=0,
+            )  # fmt: skip
+            (line,) = ax.plot(own["time"], own[metric], color=ACCENT, linewidth=2.4, zorder=4)
+        else:
+            number = rest.index(name)
+            (line,) = ax.plot(
+                own["time"], own[metric], color=GREYS[min(number, 1)], linewidth=1.5,
+                linestyle=styles[number % len(styles)],
+            )  # fmt: skip
+        lines[line] = name
+    ax.set(xlim=(float(by_time["time"].min()), float(by_time["time"].max())), xlabel="Days ahead")
+    label = {"brier": "Brier score (lower is better)", "auc": "AUC (0.5 is a coin)"}[metric]
+    ax.set_ylabel(label)
+    shown = sorted(by_time["time"].unique(), reverse=True)
+    ax.set_xticks(shown[:: 1 if len(shown) < 7 else 2])
+    ax.xaxis.set_major_formatter(FuncFormatter(thousands))
+    finding(ax, title, subtitle)
+    for text in label_lines(ax, lines):
+        if text.get_text() != follow:
+            text.set_color(SOFT)
+    return ax
+
+
+def hazard_through_time(
+    shape: pd.DataFrame, ax: Axes, title: str, subtitle: str | None = None
+) -> Axes:
+    """Rate of the event through time for a few kinds of customers.
+
+    Args:
+        shape: ``group, time`` (days), ``hazard`` (per 30 days), as ``churn.Judgement.shape``.
+        ax: Where to draw.
+        title: The finding.
+        subtitle: What is shown, of whom.
+    """
+    groups = list(dict.fromkeys(shape["group"]))
+    shades = np.linspace(0, 1, len(groups)) if len(groups) > 1 else [0.5]
+    lines = {}
+    for group, shade in zip(groups, shades, strict=True):
+        own = shape[shape["group"] == group]
+        (line,) = ax.plot(own["time"], own["hazard"], color=to_hex(_ORDERED(shade)), marker="o",
+                          markersize=4)  # fmt: skip
+        lines[line] = group
+    ax.set(xlim=(float(shape["time"].min()), float(shape["time"].max())))
+    ax.set_ylim(0, float(shape["hazard"].max()) * 1.08)
+    ax.set(xlabel="Days without the event so far", ylabel="Events per customer and 30 days")
+    ax.xaxis.set_major_formatter(FuncFormatter(thousands))
+    finding(ax, title, subtitle)
+    for text in label_lines(ax, lines):
+        text.set_color(INK)
+    return ax
+
+
+def reasons_map(size: pd.DataFrame, ax: Axes, title: str, subtitle: str | None = None) -> Axes:
+    """What the forecast rests on, covariate by time: the darker, the more.
+
+    Args:
+        size: Mean size of the contributions (log-odds), a row per covariate, the largest first, a
+            column per time, as ``churn.Judgement.reasons``.
+        ax: Where to draw.
+        title: The finding.
+        subtitle: What is shown, of whom.
+    """
+    values = size.to_numpy(float)
+    top = float(values.max()) or 1.0
+    shades = LinearSegmentedColormap.from_list("reasons", ["#ffffff", ACCENT, "#06302e"])
+    ax.imshow(values, cmap=shades, vmin=0, vmax=top, aspect="auto")
+    for row, column in np.ndindex(values.shape):
+        dark = values[row, column] > 0.3 * top
+        ax.annotate(
+            f"{values[row, column]:.2f}", (column, row), ha="center", va="center", fontsize=8.5,
+            color="white" if dark else SOFT,
+        )  # fmt: skip
+    ax.set_xticks(range(size.shape[1]), [thousands(float(time)) for time in size.columns])
+    ax.set_yticks(range(size.shape[0]), [str(name).replace("_", " ") for name in size.index])
+    ax.grid(visible=False)
+    ax.set_xlabel("Days ahead")
+    for side in ("left", "bottom"):
+        ax.spines[side].set_visible(False)
+    finding(ax, title, subtitle)
+    return ax
+
+
+def skill_by_origin(
+    by_origin: pd.DataFrame,
+    ax: Axes,
+    title: str,
+    subtitle: str | None = None,
+    follow: str = "hazard",
+) -> Axes:
+    """Skill of each forecast from each day judged, with intervals.
+
+    Args:
+        by_origin: ``origin, model, skill, skill_low, skill_high``, as in
+            ``churn.Rolling.by_origin``; Kaplan-Meier, which is 0, is drawn as a line.
+        ax: Where to draw.
+        title: The finding.
+        subtitle: What is shown, of whom.
+        follow: The forecast in the accent colour.
+    """
+    own = by_origin[by_origin["model"] != "Kaplan-Meier"]
+    origins, models = list(dict.fromkeys(own["origin"])), list(dict.fromkeys(own["model"]))
+    ax.axvline(0, color=GREYS[1], linewidth=1)
+    markers, step = "osD^v", 0.8 / max(len(models), 1)
+    for number, name in enumerate(models):
+        mine = own[own["model"] == name]
+        y = np.array([len(origins) - origins.index(o) - 1 for o in mine["origin"]], float)
+        y += 0.4 - step * (number + 0.5)
+        colour = ACCENT if name == follow else GREYS[min(number - 1, 1)]
+        ax.hlines(y, mine["skill_low"], mine["skill_high"], color=colour, linewidth=1.8)
+        ax.plot(mine["skill"], y, markers[number % len(markers)], color=colour, markersize=6)
+        for row, value in zip(y, mine["skill"], strict=True):
+            _beside(ax, row, f"{name}  {percent(round(value, 2))}", colour)
+    ax.set_yticks(range(len(origins)), origins[::-1])
+    low, high = float(own["skill_low"].min()), float(own["skill_high"].max())
+    ax.set(xlim=(min(0.0, low) - 0.02, high + 0.02), ylim=(-0.5, len(origins) - 0.5))
+    ax.xaxis.set_major_formatter(FuncFormatter(percent))
+    ax.grid(visible=False, axis="y")
+    ax.grid(visible=True, axis="x")
+    ax.set_xlabel("Squared error taken off one share for all (skill)")
+    finding(ax, title, subtitle)
+    return ax

@@ -8,8 +8,12 @@ a return on its own is none, though its money counts on the day it was given bac
 Amounts stay DECIMAL; means are floats.
 """
 
+from journeylab.frames.causes import cause_days
 from journeylab.frames.customers import acquired, acquisitions, customer_margins, customers
 from journeylab.frames.days import DAYS_PER_UNIT, Unit
+from journeylab.frames.features import FEATURES
+from journeylab.frames.festivals import FESTIVALS, calendar_of, festival_days, promotion_of
+from journeylab.frames.gaps import gaps
 from journeylab.frames.histories import (
     customer_histories,
     first_purchases,
@@ -18,20 +22,29 @@ from journeylab.frames.histories import (
     repeat_purchases,
 )
 from journeylab.frames.landmarks import landmarks
+from journeylab.frames.memberships import memberships
 from journeylab.frames.value_landmarks import value_landmarks
 
 __all__ = [
     "DAYS_PER_UNIT",
+    "FEATURES",
+    "FESTIVALS",
     "Unit",
     "acquired",
     "acquisitions",
+    "calendar_of",
+    "cause_days",
     "customer_histories",
     "customer_margins",
     "customers",
+    "festival_days",
     "first_purchases",
+    "gaps",
     "histories",
     "holdout",
     "landmarks",
+    "memberships",
+    "promotion_of",
     "repeat_purchases",
     "value_landmarks",
 ]
