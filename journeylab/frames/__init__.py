@@ -10,6 +10,7 @@ Amounts stay DECIMAL; means are floats.
 
 from journeylab.frames.customers import acquired, acquisitions, customer_margins, customers
 from journeylab.frames.days import DAYS_PER_UNIT, Unit
+from journeylab.frames.entries import REHEARSAL, accrual, entries, rehearsed
 from journeylab.frames.histories import (
     customer_histories,
     first_purchases,
@@ -18,20 +19,28 @@ from journeylab.frames.histories import (
     repeat_purchases,
 )
 from journeylab.frames.landmarks import landmarks
+from journeylab.frames.trials import measured, trial, trials
 from journeylab.frames.value_landmarks import value_landmarks
 
 __all__ = [
     "DAYS_PER_UNIT",
+    "REHEARSAL",
     "Unit",
+    "accrual",
     "acquired",
     "acquisitions",
     "customer_histories",
     "customer_margins",
     "customers",
+    "entries",
     "first_purchases",
     "histories",
     "holdout",
     "landmarks",
+    "measured",
+    "rehearsed",
     "repeat_purchases",
+    "trial",
+    "trials",
     "value_landmarks",
 ]
