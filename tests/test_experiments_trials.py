@@ -153,7 +153,10 @@ def test_one_player_decides_the_uncapped_means_of_cookie_cats_and_not_the_capped
 
 def test_a_question_is_found_where_nobody_asked_one():
     tables = open_tables("hillstrom")
-    trials, measured = collect(frames.trials(tables)), collect(frames.measured(tables))
+    trials, measured = (
+        collect(frames.trials_listed(tables)),
+        collect(frames.outcomes_listed(tables)),
+    )
     asked = find_question(trials, measured, has_visits=False, last_day=None)
     assert asked.arms[0] == "No E-Mail"
     assert asked.primary == "conversion"

@@ -92,8 +92,8 @@ def find_question(
     """Put a test into a question, by the plan or by what the source holds.
 
     Args:
-        trials: From ``frames.trials``.
-        measured: From ``frames.measured``; ``None`` where results come from orders.
+        trials: From ``frames.trials_listed``.
+        measured: From ``frames.outcomes_listed``; ``None`` where results come from orders.
         has_visits: Whether the events hold visits.
         last_day: Last day of the orders (ISO); ``None`` without dates.
         experiment: Id of the test; empty takes the one with the fewest arms, of several the

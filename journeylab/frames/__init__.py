@@ -19,7 +19,7 @@ from journeylab.frames.histories import (
     repeat_purchases,
 )
 from journeylab.frames.landmarks import landmarks
-from journeylab.frames.trials import measured, trial, trials
+from journeylab.frames.trial import outcomes_listed, trial, trials_listed
 from journeylab.frames.value_landmarks import value_landmarks
 
 __all__ = [
@@ -37,10 +37,10 @@ __all__ = [
     "histories",
     "holdout",
     "landmarks",
-    "measured",
+    "outcomes_listed",
     "rehearsed",
     "repeat_purchases",
     "trial",
-    "trials",
+    "trials_listed",
     "value_landmarks",
 ]

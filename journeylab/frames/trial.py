@@ -208,7 +208,7 @@ def _parted(name: str) -> tuple[str, str]:
     return found["source"], found["span"] or ""
 
 
-def trials(tables: Tables) -> ir.Table:
+def trials_listed(tables: Tables) -> ir.Table:
     """The tests there are.
 
     Args:
@@ -232,7 +232,7 @@ def trials(tables: Tables) -> ir.Table:
     return rows.group_by("experiment_id", "variant").agg(**parts)
 
 
-def measured(tables: Tables) -> ir.Table:
+def outcomes_listed(tables: Tables) -> ir.Table:
     """The results a source ships without dates.
 
     Args:
