@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .PHONY: help run test test-full lab check bench lock environment contract clean
 
 PYTHON ?= python3
+# How many processes share the test suite, a file at a time; 1 for a debugger.
+TESTERS ?= 2
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 HASH := $(PYTHON) -c "import hashlib, sys; print(hashlib.sha256(b''.join(open(f, 'rb').read() for f in sys.argv[1:])).hexdigest()[:16])"
@@ -21,10 +23,10 @@ run: $(STAMP_RUN)  ## run every notebook that changed and build the site
 	$(BIN)/journeylab run --all --keep-going
 
 test: $(STAMP_TEST)  ## the whole test suite, without the long tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 test-full: $(STAMP_TEST)  ## the whole test suite, long tests included
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile -m ""
 
 lab: $(STAMP_RUN)  ## JupyterLab on the notebooks
 	$(BIN)/journeylab lab

@@ -13,10 +13,12 @@ import ibis.expr.types as ir
 from journeylab.audit import auditing, note_purpose
 from journeylab.errors import ConsentError, ContractError
 from journeylab.pseudonyms import (
+    BODY_CHARACTERS,
     KEY_VARIABLE,
     PERSONAL_COLUMNS,
-    PSEUDONYM_CHARACTERS,
     PUBLIC_KEY,
+    SEAL,
+    SEAL_CHARACTERS,
     project_key,
     pseudonym_of,
 )
@@ -46,9 +48,10 @@ _FROM_THE_OUTSET = datetime(1800, 1, 1)
 def pseudonymise(tables: Tables, key: str) -> Tables:
     """Replace every id that names a person by a pseudonym.
 
-    The pseudonym is the first 32 hexadecimal digits of the SHA-256 of ``key``, a colon and the id
+    The pseudonym is the first 26 hexadecimal digits of the SHA-256 of ``key``, a colon and the id
     in UTF-8: the same for one key on every engine and in every table, so that all joins still
-    hold, and not to be traced back without the key. Missing ids stay missing.
+    hold, and not to be traced back without the key. Six more digits are a seal over these, by
+    which the gate tells a pseudonym from an id that looks like one. Missing ids stay missing.
 
     Args:
         tables: Any; the ids of ``PERSONAL_COLUMNS`` are replaced wherever they occur. Attributes
@@ -306,9 +309,9 @@ def _mark_channels(touches: ir.Table, register: _Register) -> ir.Table:
 
 
 def _pseudonym(identifier: ir.StringColumn, key: str) -> ir.StringColumn:
-    return (
-        (ibis.literal(f"{key}:") + identifier).hexdigest("sha256").substr(0, PSEUDONYM_CHARACTERS)
-    )
+    body = (ibis.literal(f"{key}:") + identifier).hexdigest("sha256").substr(0, BODY_CHARACTERS)
+    seal = (ibis.literal(SEAL) + body).hexdigest("sha256").substr(0, SEAL_CHARACTERS)
+    return body + seal
 
 
 def _present(tables: Tables) -> dict[str, ir.Table]:

@@ -2,14 +2,18 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 from planted import write_notebook
 
+from journeylab.errors import RunError
 from journeylab.runs import RunOptions, make_plan, preview, run
 from journeylab.runs.cache import cache_folder, with_text_of_now
+from journeylab.runs.journal import Journal
 from journeylab.runs.keys import KeyMaker
+from journeylab.runs.pruning import prune
 from journeylab.runs.reach import PackageSources
 
 FIRST = "data: str = 'orders'  # data\nn: int = 2  # n"
@@ -196,3 +200,70 @@ def test_text_of_now_joins_answers_of_then_cell_by_cell():
         "f(n)  # b",
     ]
     assert joined[-1]["outputs"] == ["of f"]
+
+
+def cached_entry(root: Path, name: str, days: float, size: int) -> Path:
+    """A finished notebook as the cache keeps it, used so many days ago."""
+    place = cache_folder(root) / name[:2] / name
+    (place / "files").mkdir(parents=True)
+    (place / "files" / "table").write_bytes(b"x" * size)
+    (place / "entry.json").write_text("{}")
+    then = time.time() - days * 86_400
+    for path in (place / "files" / "table", place / "entry.json", place):
+        os.utime(path, (then, then))
+    return place
+
+
+@pytest.fixture
+def filled(tmp_path, monkeypatch):
+    """A cache of three notebooks and a world."""
+    monkeypatch.setenv("JOURNEYLAB_CACHE", str(tmp_path / "elsewhere"))
+    places = {name: cached_entry(tmp_path, name * 32, days, 1_000) for name, days in
+              {"aa": 40, "bb": 20, "cc": 1}.items()}  # fmt: skip
+    world = tmp_path / "elsewhere" / "worlds" / "campaign-9-7-abc"
+    world.mkdir(parents=True)
+    (world / "orders.parquet").write_bytes(b"x" * 5_000)
+    return tmp_path, places | {"world": world}
+
+
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [
+        ({}, set()),
+        ({"older_than_days": 30}, {"bb", "cc", "world"}),
+        ({"older_than_days": 0.5}, {"world"}),
+        ({"keep_bytes": 6_500}, {"cc", "world"}),
+        ({"keep_bytes": 6_500, "older_than_days": 0.5}, {"world"}),
+        ({"keep_bytes": 1e9}, {"aa", "bb", "cc", "world"}),
+    ],
+)
+def test_the_longest_unused_is_pruned_first(filled, limits, left):
+    root, places = filled
+    said = prune(root, dry_run=True, **limits)
+    assert all(place.exists() for place in places.values())
+    pruned = prune(root, **limits)
+    assert pruned == said
+    assert {name for name, place in places.items() if place.exists()} == left
+    assert {one.folder for one in pruned.kept} == {places[name] for name in left}
+    assert not list(root.rglob("*.old"))
+
+
+def test_what_a_run_shares_with_the_cache_stays_with_the_run_and_is_not_called_freed(filled):
+    root, places = filled
+    os.link(places["aa"] / "files" / "table", root / "in-a-run")
+    (oldest,) = prune(root, older_than_days=30).removed
+    assert (oldest.size, oldest.freed) == (1_002, 2)
+    assert (root / "in-a-run").stat().st_size == 1_000
+
+
+def test_nothing_is_pruned_under_a_run_that_is_going_on(filled):
+    root, places = filled
+    folder = root / "20260101T000000Z_x_abcd"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"finished_at": None, "notebooks": []}))
+    with Journal(folder), pytest.raises(RunError, match="abcd is still running"):
+        prune(root)
+    assert all(place.exists() for place in places.values())
+    prune(root)
+    with pytest.raises(RunError, match="--keep-size must be 0 or more; got -1"):
+        prune(root, keep_bytes=-1)

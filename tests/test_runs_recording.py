@@ -397,3 +397,37 @@ def test_a_record_says_where_it_was_written(own, monkeypatch):
         "table is kept in results.json and tables/table.parquet of run/30_clv</small></p>",
         "value is shown and not kept: journeylab run keeps it</small></p>",
     ]
+
+
+def test_a_figure_says_where_it_was_written_in_an_output_of_its_own(own, monkeypatch):
+    from matplotlib.figure import Figure
+
+    said = []
+    monkeypatch.setattr("journeylab.runs.recording.show", lambda *shown: said.append(shown))
+    record("curve", Figure(), alt="Nothing")
+    (_, drawn), (entry, note) = said
+    assert entry == {"name": "curve", "kind": "note"}
+    assert note["text/plain"].startswith("curve is kept in results.json and figures/curve.svg of ")
+    # JupyterLab would show text in place of the drawing
+    assert "text/html" not in drawn
+
+
+def test_columns_of_people_and_what_a_figure_draws_are_kept_for_sharing(own):
+    from matplotlib.figure import Figure
+
+    record("segments", pd.DataFrame({"s": ["a"], "buyers": [4]}), people="buyers")
+    record("none", pd.DataFrame({"n": [4]}), people=())
+    record("one", Figure(), alt="One", table="segments")
+    record("two", Figure(), alt="Two", table=["segments", "none"])
+    record("free", Figure(), alt="Free", table=())
+    kept = results(own)
+    assert (kept["segments"]["people"], kept["none"]["people"]) == (["buyers"], [])
+    assert [kept[name]["draws"] for name in ("one", "two", "free")] == [
+        ["segments"], ["segments", "none"], [],
+    ]  # fmt: skip
+    with pytest.raises(ContractError, match="people= names 'n', which the frame lacks"):
+        record("lacking", pd.DataFrame({"m": [4]}), people="n")
+    with pytest.raises(ContractError, match="people= is for frames"):
+        record("number", 4, people="n")
+    with pytest.raises(ContractError, match="table= is for figures"):
+        record("frame", pd.DataFrame({"m": [4]}), table="segments")

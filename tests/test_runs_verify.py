@@ -138,6 +138,16 @@ def test_another_version_of_a_package_is_the_cause(once, monkeypatch):
     assert causes[0].endswith("-> 9.9")
 
 
+def test_another_key_or_leave_to_keep_ids_is_the_cause(once, monkeypatch):
+    monkeypatch.setenv("JOURNEYLAB_ALLOW_IDS", "1")
+    said = "JOURNEYLAB_ALLOW_IDS was not set then, and is set now"
+    assert check(once).causes == (said,)
+    monkeypatch.delenv("JOURNEYLAB_ALLOW_IDS")
+    monkeypatch.setenv("JOURNEYLAB_KEY", "a key of sixteen letters or more")
+    said = "JOURNEYLAB_KEY is not the one of then, so that pseudonyms differ"
+    assert check(once).causes == (said,)
+
+
 def test_a_result_that_was_changed_and_data_that_moved_are_named(once, tmp_path):
     notebooks, folder = once
     copy = tmp_path / "runs" / folder.name
@@ -262,6 +272,44 @@ def test_all_runs_stand_on_one_page_with_trends_and_what_is_provisional(once, ot
     assert "<script" not in text
 
 
+@pytest.mark.parametrize(
+    ("parameters", "recorded", "day", "state"),
+    [
+        ({"rank_on": "2024-03-01", "as_of": "2024-01-31"}, {}, "2024-03-01", "provisional"),
+        ({"as_of": "2024-01-31", "until": ""}, {"as_of": "2020-01-01"}, "2024-01-31", "mature"),
+        ({"as_of": ""}, {"days": {"as_of": "2024-01-02", "rank_on": "2024-02-10"}}, "2024-02-10",
+         "mature"),
+        ({"landmarks": "2024-01-31, 2023-11-30"}, {}, "2024-01-31", "provisional"),
+        ({"landmarks": "2024-01-31", "until": "2024-02-10"}, {}, "2024-02-10", "mature"),
+        ({"landmarks": ""}, {"landmark": "2024-01-15"}, "2024-01-15", "provisional"),
+        ({}, {}, "2024-02-20", "provisional"),
+    ],
+)  # fmt: skip
+def test_the_day_of_a_number_is_what_parameters_say_else_what_is_recorded_else_the_datas_end(
+    tmp_path, parameters, recorded, day, state
+):
+    frame = pd.DataFrame({"table": ["orders"], "last_day": [pd.Timestamp("2024-02-20")],
+                          "last_complete_day": [pd.Timestamp("2024-02-15")]})  # fmt: skip
+    entry = {"name": "data", "instance": "00_data", "state": "done", "data_fingerprint": "f",
+             "parameters": {}, "bindings": {}}  # fmt: skip
+    for number in (1, 2):
+        folder = tmp_path / f"20240{number}01T000000Z_x_000{number}"
+        (folder / "00_data" / "tables").mkdir(parents=True)
+        frame.to_parquet(folder / "00_data" / "tables" / "lateness.parquet")
+        (folder / "30_clv").mkdir()
+        results = json.dumps({"total": number, **recorded})
+        (folder / "30_clv" / "results.json").write_text(results)
+        # days apart from each other are one series all the same
+        mine = parameters if number == 1 else dict.fromkeys(parameters, "")
+        other = entry | {"name": "clv", "instance": "30_clv", "parameters": mine, "key": number}
+        manifest = {"run": folder.name, "label": "x", "started_at": "2024-04-01T00:00:00Z",
+                    "duration_seconds": 1.0, "notebooks": [entry, other]}  # fmt: skip
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    (trend,) = over_runs(tmp_path)["trends"]
+    point = next(point for point in trend["points"] if point["value"] == 1)
+    assert (point["day"], point["state"]) == (day, state)
+
+
 def test_a_grid_runs_each_combination_and_what_reads_it_with_the_same_values(once, tmp_path):
     notebooks, _ = once
     planned = plan(notebooks, grid=read_grid(["n=2,3"]))
@@ -326,10 +374,12 @@ def test_a_run_is_found_by_path_name_or_part_of_it(once):
     shutil.rmtree(root / f"{folder.name}0")
 
 
-def test_the_doctor_looks_at_eight_things_and_sees_a_drifted_lock(once, tmp_path):
+def test_the_doctor_looks_at_nine_things_and_sees_a_drifted_lock(once, tmp_path):
     notebooks, _ = once
     found = {finding.what: finding for finding in examine(notebooks)}
-    assert list(found) == ["Python", "lock", "kernel", "fonts", "cores", "memory", "Java", "disk"]
+    things = ["Python", "lock", "kernel", "fonts", "cores", "memory", "Java", "disk", "cache"]
+    assert list(found) == things
+    assert "GB in 2 notebooks" in found["cache"].found
     assert found["kernel"].state == "good"
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "requirements.lock").write_text(
@@ -371,7 +421,6 @@ def test_the_runner_itself_stays_below_400_megabytes(tmp_path):
     assert peak_of_runner_mb(str(notebooks), "1") < 400
 
 
-@pytest.mark.full
 def test_twenty_notebooks_four_at_a_time_start_every_kernel(tmp_path):
     notebooks = tmp_path / "notebooks"
     for number in range(20):
@@ -381,3 +430,23 @@ def test_twenty_notebooks_four_at_a_time_start_every_kernel(tmp_path):
     folder = run(make_plan(notebooks, every=True), RunOptions(jobs=4)).folder
     assert {entry["state"] for entry in entries(folder).values()} == {"done"}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 < 2000
+
+
+@pytest.mark.full
+def test_a_grid_of_a_hundred_and_twenty_runs_two_at_a_time_and_ends_in_one_table(tmp_path):
+    notebooks = tmp_path / "notebooks"
+    code = (
+        "from journeylab.estimate import Estimate\nrecord('twice', Estimate(2.0 * n, 0, 999, 'x'))"
+    )
+    write_notebook(notebooks / "10_a.ipynb", "n: int = 1  # n\ntop: float = 0.1  # top", code)
+    grid = {"n": [str(number) for number in range(60)], "top": ["0.1", "0.2"]}
+    plan_of_all = make_plan(notebooks, ["a"], grid=grid)
+    folder = run(plan_of_all, RunOptions(jobs=2), out=tmp_path / "runs").folder
+    assert len(entries(folder)) == 120
+    assert {entry["state"] for entry in entries(folder).values()} == {"done"}
+    summary = pd.read_csv(folder / "summary.csv")
+    assert len(summary) == 120
+    assert summary.duplicated(["n", "top"]).sum() == 0
+    assert (summary["twice"] == 2 * summary["n"]).all()
+    assert folder.joinpath("index.html").read_text().count("10_a--") >= 120
+    assert not list(folder.rglob(".*"))

@@ -62,8 +62,8 @@ def test_a_run_of_pseudonyms_becomes_one_page_or_a_zip_the_same_every_time(clean
     page = share(clean_run, tmp_path / "report.html", known=NOBODY)
     assert page.files == ("report.html",)
     assert page.size == (tmp_path / "report.html").stat().st_size
-    site = share(clean_run, tmp_path / "report.zip", known=NOBODY)
-    again = share(clean_run, tmp_path / "again.zip", known=NOBODY)
+    site = share(clean_run, tmp_path / "report.zip", lists=True, known=NOBODY)
+    again = share(clean_run, tmp_path / "again.zip", lists=True, known=NOBODY)
     assert site.path.read_bytes() == again.path.read_bytes()
     with zipfile.ZipFile(site.path) as archive:
         names = archive.namelist()
@@ -87,7 +87,7 @@ def test_original_ids_in_the_list_to_act_on_are_caught(clean_run, tmp_path):
     ranking = clean_run / "30_clv" / "tables" / "ranking.csv"
     ranking.write_text("customer_id,clv\r\n00017,812.5\r\n04021,40.25\r\n", encoding="utf-8-sig")
     with pytest.raises(GateError) as refusal:
-        share(clean_run, tmp_path / "report.zip", known=NOBODY)
+        share(clean_run, tmp_path / "report.zip", lists=True, known=NOBODY)
     places = [(found.file, found.kind, found.count) for found in refusal.value.findings]
     assert places == [("30_clv/tables/ranking.csv", "customer id", 2)]
     assert not (tmp_path / "report.zip").exists()
@@ -227,6 +227,44 @@ def test_a_short_id_is_taken_out_of_its_columns_and_no_number_is_touched(tmp_pat
     assert pd.read_parquet(folder / "a.parquet").to_dict("list") == {
         "customer_id": [4021], "orders": [17],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("customer", ["17", PSEUDONYMS[0]])
+def test_a_customer_is_taken_out_of_workbooks_and_drawings(tmp_path, customer):
+    from openpyxl import Workbook, load_workbook
+    from openpyxl.comments import Comment
+
+    folder = tmp_path / "run" / "20_churn" / "tables"
+    folder.mkdir(parents=True)
+    book = Workbook()
+    for row in (["Customer ID", "orders"], [customer, 17], ["4021", 17], [17, 4021], ["812", 3]):
+        book.active.append(row)
+    told = f"asked by customer number {customer}" if customer == "17" else f"see {customer}"
+    book.active["B3"].comment = Comment(told, "someone")
+    book.properties.title = told
+    book.save(folder / "list.xlsx")
+    labels = '<text x="17">{}</text><text>{}</text><text>17</text><text>4021</text>'
+    axis = f"<svg>{labels}<!-- {{}} --></svg>"
+    (folder / "by_customer.svg").write_text(axis.format("customer_id", customer, told))
+    (folder / "by_week.svg").write_text(axis.format("week", "3", "17"))
+    erased = forget(customer, tmp_path, PUBLIC_KEY)
+    sheet = load_workbook(folder / "list.xlsx").active
+    left = [[cell.value for cell in row] for row in sheet.iter_rows()]
+    rest = (
+        [["4021", 17], ["812", 3]] if customer == "17" else [["4021", 17], [17, 4021], ["812", 3]]
+    )
+    assert left == [["Customer ID", "orders"], *rest]
+    text = "".join(zipfile.ZipFile(folder / "list.xlsx").read(name).decode("utf-8", "replace")
+                   for name in zipfile.ZipFile(folder / "list.xlsx").namelist())  # fmt: skip
+    assert told not in text
+    drawing = (folder / "by_customer.svg").read_text()
+    assert told not in drawing
+    assert f">{customer}<" not in drawing
+    assert '<text x="17">customer_id</text>' in drawing
+    assert "<text>4021</text>" in drawing
+    assert (folder / "by_week.svg").read_text() == axis.format("week", "3", "17")
+    rows = {place.file.rpartition("/")[2]: place.rows for place in erased.places}
+    assert rows == {"list.xlsx": 2 if customer == "17" else 1, "by_customer.svg": 0}
 
 
 def test_the_command_says_what_went_and_what_to_run_again(tmp_path):

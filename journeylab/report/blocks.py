@@ -100,6 +100,8 @@ def recorded_blocks(results: dict[str, Any]) -> list[Block]:
         known = entry if isinstance(entry, dict) else {}
         if {"value", "ci_low", "ci_high", "level", "unit"} <= known.keys():
             page.scalars.append({**known, "name": name, "kind": "estimate"})
+        elif isinstance(reason := known.get("held_back"), str):
+            page.blocks.append(Block("figure", caption=words(name), note=plain(reason)))
         elif not isinstance(entry, dict):
             page.scalars.append({"name": name, "kind": "text", "value": entry})
         elif link := file_link(entry, "table") or file_link(entry, "figure"):
@@ -163,6 +165,9 @@ def _add_output(page: _Body, output: Output) -> None:
         page.logs.append(output.text)
         return
     entry = output.record
+    if entry is not None and entry["kind"] == "note":
+        # where something was written is said to whoever works in the notebook
+        return
     if entry is not None and entry["kind"] in _SCALARS:
         page.scalars.append(entry)
         return
@@ -239,6 +244,9 @@ def _add_bundle(page: _Body, bundle: dict[str, Any], name: str, entry: dict[str,
         html, page.level = render(bundle["text/markdown"], page.level)
         page.blocks.append(Block("prose", html))
         return
+    if isinstance(reason := entry.get("held_back"), str):
+        page.blocks.append(Block("figure", caption=name, note=plain(reason)))
+        return
     parts = read_html(bundle["text/html"]) if "text/html" in bundle else []
     kept = file_link(entry, "table")
     for part in parts:
@@ -266,7 +274,10 @@ def _table_block(table: Table, name: str, entry: dict[str, Any], link: str) -> B
     shown = len(table.body)
     rows = entry.get("rows")
     total = rows if isinstance(rows, int) else shown + table.hidden_rows
-    note = f"First {shown:,} of {total:,} rows" if total > shown else ""
+    notes = [f"First {shown:,} of {total:,} rows"] if total > shown else []
+    # said by what is shared: which cells stay blank, and why
+    notes += [plain(str(entry["hidden"]))] if "hidden" in entry else []
+    note = " · ".join(notes)
     return Block("table", table=table, caption=name or table.caption, note=note, link=link)
 
 

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,9 @@ def take_finished(finished: Finished, folder: Path, source: Path) -> dict[str, A
     Returns:
         The executed notebook with the text of now, for the caller to write.
     """
+    with suppress(OSError):
+        # pruning takes the longest unused first
+        os.utime(finished.folder.parent / "entry.json")
     _link_files(finished.folder, folder, without="notebook.ipynb")
     executed = json.loads((finished.folder / "notebook.ipynb").read_text(encoding="utf-8"))
     return with_text_of_now(executed, json.loads(source.read_text(encoding="utf-8")))

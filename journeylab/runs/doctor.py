@@ -13,7 +13,7 @@ from pathlib import Path
 from journeylab.runs.workers import cores
 
 _LAST_PYTHON_TRIED = (3, 12)
-_LEAST_MEMORY_GB, _LEAST_DISK_GB = 4, 2
+_LEAST_MEMORY_GB, _LEAST_DISK_GB, _MOST_CACHE_GB = 4, 2, 20
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)(?:\s*;\s*([^\\]+))?", re.MULTILINE)
 _CHINESE_FONTS = (
     "noto sans cjk",
@@ -43,7 +43,7 @@ class Finding:
 
 
 def examine(notebooks: Path, out: Path | None = None) -> list[Finding]:
-    """Look at Python, the lock, the kernel, fonts, cores, memory, Java and the disk.
+    """Look at Python, the lock, the kernel, fonts, cores, memory, Java, disk and cache.
 
     Args:
         notebooks: Their folder; the lock is sought beside it.
@@ -59,6 +59,7 @@ def examine(notebooks: Path, out: Path | None = None) -> list[Finding]:
         _memory(),
         _java(),
         _disk(out or project / "runs"),
+        _cache(out or project / "runs"),
     ]
 
 
@@ -164,3 +165,19 @@ def _disk(root: Path) -> Finding:
             "disk", "warn", f"{free:.1f} GB free", "make room, or choose --out elsewhere"
         )
     return Finding("disk", "good", f"{free:.1f} GB free")
+
+
+def _cache(root: Path) -> Finding:
+    from journeylab.runs.pruning import cached_things
+
+    things = cached_things(root.absolute())
+    parts = []
+    for kind in ("notebook", "world"):
+        sizes = [thing.size for thing in things if thing.kind == kind]
+        plural = "" if len(sizes) == 1 else "s"
+        parts.append(f"{sum(sizes) / 2**30:.1f} GB in {len(sizes)} {kind}{plural}")
+    size = sum(thing.size for thing in things) / 2**30
+    if size > _MOST_CACHE_GB:
+        advice = f"journeylab clean --cache --keep-size {_MOST_CACHE_GB} removes the longest unused"
+        return Finding("cache", "warn", ", ".join(parts), advice)
+    return Finding("cache", "good", ", ".join(parts))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import journeylab
-from journeylab.pseudonyms import ids_allowed
+from journeylab.pseudonyms import ALLOW_VARIABLE, KEY_VARIABLE, ids_allowed
 from journeylab.runs.manifest import installed_versions, lock_hash
 from journeylab.runs.notebooks import read_cells
 from journeylab.runs.plan import Instance
@@ -89,8 +89,30 @@ class KeyMaker:
             "sources": _hash(sources),
             "environment": self._environment,
         }
-        secret = _pseudonym_key(os.environ.get("JOURNEYLAB_KEY", ""))
-        return ContentKey(parts, sources, _hash([parts, secret, *["ids"] * ids_allowed()]))
+        return ContentKey(parts, sources, _digest(parts, ids_allowed()))
+
+
+def changed_identity(entry: Mapping[str, Any]) -> str | None:
+    """What about people's ids is not as it was when a notebook ran, in words; None where all is.
+
+    A manifest keeps no key and nothing to try keys against but the digest of a finished notebook:
+    so that is made anew.
+
+    Args:
+        entry: Of the notebook in its run's manifest.
+    """
+    parts, digest = entry.get("key_parts"), entry.get("key")
+    if not parts or not digest or _digest(parts, ids_allowed()) == digest:
+        return None
+    if _digest(parts, not ids_allowed()) == digest:
+        then, now = ("set", "is not set") if not ids_allowed() else ("not set", "is set")
+        return f"{ALLOW_VARIABLE} was {then} then, and {now} now"
+    return f"{KEY_VARIABLE} is not the one of then, so that pseudonyms differ"
+
+
+def _digest(parts: Mapping[str, str], ids: bool) -> str:
+    secret = _pseudonym_key(os.environ.get(KEY_VARIABLE, ""))
+    return _hash([parts, secret, *["ids"] * ids])
 
 
 def meaningful(source: str) -> list[Any]:

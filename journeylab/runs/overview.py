@@ -1,6 +1,7 @@
 """All runs of a root: which there are, and how each recorded number went from run to run."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from journeylab.errors import RunError
 from journeylab.runs.folders import read_manifest, run_folders
 from journeylab.runs.summary import flat_numbers
 
-# Parameters that say up to which day a notebook looks, in the order in which they are believed.
-_DAYS = ("as_of", "until")
+# Parameters and records that say which day a number is of, in the order in which they are believed.
+_DAYS = ("rank_on", "as_of", "until", "landmark", "landmarks")
+# those beyond which nothing is used; a landmark is looked from, on to the end of the data
+_ENDS = ("rank_on", "as_of", "until")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NUMBERS_PER_NOTEBOOK = 24
 
 
@@ -19,8 +23,9 @@ def over_runs(root: Path) -> dict[str, Any]:
 
     A number is *provisional* while the data of its run were not complete up to its day, by the
     lateness that ``00_data`` recorded for the same data, and *mature* afterwards; without such a
-    record its state is unknown. The day of a number is what ``as_of`` or ``until`` says, else the
-    last day of the data, else the day of the run.
+    record its state is unknown. The day of a number is what the parameter ``rank_on``, ``as_of``,
+    ``until`` or ``landmarks`` (the last of them) says, else what the notebook recorded under such
+    a name, else the last day of the data, else the day of the run.
 
     Returns:
         ``runs``, newest first: ``run``, ``label``, ``started_at``, ``duration_seconds``,
@@ -84,6 +89,17 @@ def _span(path: Path) -> dict[str, str | None]:
     return found
 
 
+def _dates(values: Mapping[str, Any]) -> dict[str, str]:
+    """The last ISO date under each name of a day, here or one mapping further in."""
+    found: dict[str, str] = {}
+    for mapping in (values, *(each for each in values.values() if isinstance(each, dict))):
+        for name in _DAYS:
+            dates = _DATE.findall(mapping[name]) if isinstance(mapping.get(name), str) else []
+            if dates:
+                found.setdefault(name, max(dates))
+    return found
+
+
 def _add_points(
     trends: dict[Any, Any],
     folder: Path,
@@ -94,14 +110,17 @@ def _add_points(
     path = folder / entry["instance"] / "results.json"
     if not path.exists():
         return
+    results = json.loads(path.read_text(encoding="utf-8"))
     span = spans.get(entry["data_fingerprint"] or "", {})
-    given = next((entry["parameters"][n] for n in _DAYS if entry["parameters"].get(n)), None)
-    day = str(given or span.get("last_day") or manifest["started_at"][:10])
+    last = str(span.get("last_day") or manifest["started_at"][:10])
+    given = _dates(entry["parameters"]) or _dates(results)
+    day = next((given[name] for name in _DAYS if name in given), last)
+    end = next((given[name] for name in _ENDS if name in given), max(day, last))
     complete = span.get("last_complete_day")
-    state = "unknown" if not complete else "mature" if complete >= day else "provisional"
+    state = "unknown" if not complete else "mature" if complete >= end else "provisional"
     settings = {k: v for k, v in entry["parameters"].items() if k not in _DAYS}
     bindings = {k: v for k, v in entry["bindings"].items() if k not in _DAYS}
-    numbers = flat_numbers(json.loads(path.read_text(encoding="utf-8")))
+    numbers = flat_numbers(results)
     for name, number in list(numbers.items())[:_NUMBERS_PER_NOTEBOOK]:
         identity = (entry["name"], json.dumps(settings, sort_keys=True), name)
         trend = trends.setdefault(

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from html import escape
@@ -48,7 +48,14 @@ _MOST_MARKS_AS_SVG = 5_000
 _PNG_DPI = 144
 
 
-def record(name: str, value: object, alt: str | None = None) -> None:
+def record(
+    name: str,
+    value: object,
+    alt: str | None = None,
+    *,
+    people: str | Sequence[str] | None = None,
+    table: str | Sequence[str] | None = None,
+) -> None:
     """Show a result and, under the runner, keep it.
 
     Args:
@@ -57,10 +64,15 @@ def record(name: str, value: object, alt: str | None = None) -> None:
             (kept as Parquet), or a matplotlib figure or axes (kept as SVG, above 5,000 marks as
             PNG).
         alt: What a figure shows, for those who cannot see it; required there, refused elsewhere.
+        people: Columns of a frame that count people, ``()`` for none: what ``journeylab share``
+            hides small numbers of. Guessed by name (``customers``, ``n``, ...) if not given.
+        table: Records whose rows a figure draws, ``()`` for none: ``journeylab share`` holds a
+            figure back where cells of these are hidden, and where it does not say and cells of
+            any table of the notebook are.
 
     Raises:
         ContractError: The name is taken or malformed, a number is not finite, a figure has no alt
-            text, or the value is of another kind.
+            text, ``people`` or ``table`` does not fit, or the value is of another kind.
     """
     if not RECORD_NAME.fullmatch(name) or name in _RESERVED:
         raise ContractError(
@@ -74,10 +86,24 @@ def record(name: str, value: object, alt: str | None = None) -> None:
     figure = _as_figure(value)
     if figure is None and alt is not None:
         raise ContractError(f"{name}: only a figure takes alt text; this is a {_kind_name(value)}")
+    if figure is None and table is not None:
+        raise ContractError(f"{name}: table= is for figures; this is a {_kind_name(value)}")
+    frame = _as_frame(value) if figure is None else None
+    if frame is None and people is not None:
+        raise ContractError(f"{name}: people= is for frames; this is a {_kind_name(value)}")
     if figure is not None:
+        drawn = None if table is None else _names(name, "table", table)
         kind, entry, bundle = _keep_figure(name, figure, alt, folder)
-    elif (frame := _as_frame(value)) is not None:
+        entry |= {} if drawn is None else {"draws": drawn}
+    elif frame is not None:
         kind, entry, bundle = _keep_frame(name, frame, folder)
+        if people is not None:
+            counted = _names(name, "people", people)
+            if lacking := [each for each in counted if each not in entry["columns"]]:
+                raise ContractError(
+                    f"{name}: people= names {', '.join(map(repr, lacking))}, which the frame lacks"
+                )
+            entry["people"] = counted
     else:
         kind, entry, bundle = _plain(name, value)
     if folder is not None:
@@ -86,6 +112,11 @@ def record(name: str, value: object, alt: str | None = None) -> None:
         bundle["text/html"] += f"<p><small>{escape(_written(name, entry, folder))}</small></p>"
     shown = entry if isinstance(entry, dict) and kind != "mapping" else {"value": entry}
     show({"name": name, "kind": kind, **shown}, bundle)
+    if kind == "figure":
+        # beside a drawing JupyterLab shows no text: it gets an output of its own
+        written = _written(name, entry, folder)
+        html = f"<p><small>{escape(written)}</small></p>"
+        show({"name": name, "kind": "note"}, {"text/html": html, "text/plain": written})
 
 
 def decision(text: str) -> None:
@@ -155,11 +186,19 @@ def recorded(reference: str) -> "Estimate | pd.DataFrame | Any":
         ) from error
 
 
+def _names(name: str, option: str, given: str | Sequence[str]) -> list[str]:
+    """One name or several as a list of texts."""
+    names = [given] if isinstance(given, str) else list(given)
+    if not all(isinstance(each, str) for each in names):
+        raise ContractError(f"{name}: {option}= takes a name or several; got {given!r}")
+    return names
+
+
 def _written(name: str, entry: Any, folder: Path | None) -> str:
     """Where a record is kept, in words."""
     if folder is None:
         return f"{name} is shown and not kept: journeylab run keeps it"
-    kept = entry.get("table") if isinstance(entry, dict) else None
+    kept = entry.get("table", entry.get("figure")) if isinstance(entry, dict) else None
     also = f" and {kept}" if isinstance(kept, str) else ""
     return f"{name} is kept in results.json{also} of {folder.parent.name}/{folder.name}"
 
@@ -523,10 +562,10 @@ def _restored(entry: Any, folder: Path) -> Any:
         from journeylab.estimate import Estimate
 
         return Estimate(**entry)
-    if entry.keys() == {"table", "rows", "columns"}:
+    if {"table", "rows", "columns"} <= entry.keys():
         import pyarrow.parquet as pq
 
         return pq.read_table(folder / entry["table"]).to_pandas()
-    if entry.keys() == {"figure", "alt"}:
+    if {"figure", "alt"} <= entry.keys():
         raise RunError(f"a figure ({entry['figure']}) is for looking at and cannot be read back")
     return {name: _restored(value, folder) for name, value in entry.items()}

@@ -11,7 +11,7 @@ from journeylab.errors import ContractError, RunError
 from journeylab.runs.execution import RunOptions, RunResult, Watch, execute
 from journeylab.runs.folders import clear_leftovers, read_manifest, run_folders
 from journeylab.runs.journal import Journal, journaled_entries
-from journeylab.runs.keys import PART_WORDS, KeyMaker
+from journeylab.runs.keys import PART_WORDS, KeyMaker, changed_identity
 from journeylab.runs.parameters import Value
 from journeylab.runs.plan import Fingerprint, Plan, make_plan
 
@@ -161,13 +161,13 @@ def _refuse_stale(plan: Plan, manifest: Mapping[str, Any], folder: Path) -> None
         }
         key = keys.key(instance, upstream)
         changed = [words for part, words in PART_WORDS.items() if _differ(part, entry, key.parts)]
-        if not changed and entry["key"] != key.digest:
-            changed = ["JOURNEYLAB_KEY or JOURNEYLAB_ALLOW_IDS"]
         if changed:
             raise RunError(
                 f"{name} was done in {folder.name}, but since then {' and '.join(changed)} "
                 f"changed; {_ANEW}"
             )
+        if other := changed_identity(entry):
+            raise RunError(f"{name} was done in {folder.name}, but {other}; {_ANEW}")
 
 
 def _differ(part: str, entry: Mapping[str, Any], parts: Mapping[str, str]) -> bool:

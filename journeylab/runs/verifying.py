@@ -12,7 +12,7 @@ from journeylab.errors import RunError
 from journeylab.runs.execution import RunOptions, Watch, run
 from journeylab.runs.folders import read_manifest
 from journeylab.runs.forecasting import changed_environment, changes
-from journeylab.runs.keys import KeyMaker
+from journeylab.runs.keys import KeyMaker, changed_identity
 from journeylab.runs.parameters import Value
 from journeylab.runs.plan import Fingerprint, Plan
 from journeylab.runs.resuming import plan_again
@@ -125,7 +125,9 @@ def _changed_inputs(
         key = keys.key(instance, upstream)
         key = replace(key, parts=key.parts | {"environment": entry["key_parts"].get("environment")})
         causes += [f"{name}: {said}" for said in changes(instance, key, manifest, entry)]
-    return causes
+        # one cause for all notebooks, so it is said once
+        causes += [said for said in [changed_identity(entry)] if said is not None]
+    return list(dict.fromkeys(causes))
 
 
 def _differences(

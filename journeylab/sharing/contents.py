@@ -161,8 +161,10 @@ def _read_text(found: Content, content: bytes, known: bool) -> None:
         found.add_column(where, name, values)
 
 
-def printed_columns(text: str) -> Iterator[tuple[str, str, list[str]]]:
-    """Columns with ids of people in frames that were printed as text.
+def printed_columns(
+    text: str, wanted: Callable[[str], bool] = is_personal
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Columns with ids of people, or whatever else is wanted, in frames that were printed as text.
 
     pandas sets columns to the right, so a column is counted from the end of the line; the name of
     an index stands alone on its line or before all others.
@@ -170,15 +172,15 @@ def printed_columns(text: str) -> Iterator[tuple[str, str, list[str]]]:
     lines = text.split("\n")
     for number, line in enumerate(lines):
         words = line.split()
-        if not any(map(is_personal, words)) or not all(map(_NAME.fullmatch, words)):
+        if not any(map(wanted, words)) or not all(map(_NAME.fullmatch, words)):
             continue
         first = number == 0 or not lines[number - 1].strip()
         # below the names of columns stand those of the index, and nothing else
-        index = not line[:1].isspace() and all(map(is_personal, words))
+        index = not line[:1].isspace() and all(map(wanted, words))
         if not (first or index):
             continue
         for place, word in enumerate(words):
-            if is_personal(word):
+            if wanted(word):
                 values = list(_printed_below(lines[number + 1 :], place, len(words), index))
                 yield f"line {number + 1}, printed column {word}", word, values
 

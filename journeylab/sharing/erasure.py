@@ -15,7 +15,8 @@ from typing import Any
 
 from journeylab.errors import RunError
 from journeylab.pseudonyms import is_personal, pseudonym_of
-from journeylab.sharing.traces import is_telling
+from journeylab.sharing.traces import called_ids, is_telling
+from journeylab.sharing.workbooks import without_in_workbook
 
 ERASED = "[erased]"
 _TEXTS = frozenset({".html", ".json", ".ipynb", ".txt", ".svg", ".md", ".jsonl", ".log"})
@@ -23,6 +24,7 @@ _ROW = re.compile(r"[ \t]*<tr\b(?:(?!<tr\b).)*?</tr>\n?", re.DOTALL | re.IGNOREC
 _TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL | re.IGNORECASE)
 _CELL = re.compile(r"<t[dh]\b[^>]*>\s*(.*?)\s*</t[dh]>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
+_LABEL = re.compile(r"<text\b[^>]*>(.*?)</text>", re.DOTALL)
 # what heads a printed frame
 _NAME = re.compile(r"[^\W\d]\w*|\.\.\.|\\\\")
 _SEPARATORS = ",;\t|"
@@ -167,6 +169,10 @@ def _without(path: Path, sought: _Sought) -> tuple[bytes, int, int] | None:
         return _without_in_parquet(path, sought)
     if suffix in (".csv", ".tsv"):
         return _without_in_csv(path.read_bytes(), sought)
+    if suffix == ".xlsx":
+        return without_in_workbook(
+            path.read_bytes(), sought.names, lambda text: _without_in_words(text, sought)[::2]
+        )
     if suffix in _TEXTS:
         return _without_in_text(path, sought)
     return None
@@ -245,6 +251,9 @@ def _without_in_text(path: Path, sought: _Sought) -> tuple[bytes, int, int] | No
         text = json.dumps(tree, ensure_ascii=False, indent=indent, sort_keys=True) + "\n"
     else:
         text, rows, mentions = _without_in_words(text, sought)
+        if path.suffix.lower() == ".svg":
+            text, labels = _without_labels(text, sought)
+            mentions += labels
     if not rows and not mentions:
         return None
     return text.encode("utf-8", "surrogateescape"), rows, mentions
@@ -305,7 +314,27 @@ def _without_in_words(text: str, sought: _Sought) -> tuple[str, int, int]:
                 kept.append(tags if at in lines else line)
         text = "\n".join(kept)
     text, mentions = sought.anywhere.subn(ERASED, text)
+    for start, end in reversed(list(called_ids(text, sought.names))):
+        text = f"{text[:start]}{ERASED}{text[end:]}"
+        mentions += 1
     return text, rows, mentions
+
+
+def _without_labels(drawing: str, sought: _Sought) -> tuple[str, int]:
+    """A drawing without labels that are the customer, where another label says they are people."""
+    labels = [_TAG.sub("", label).strip() for label in _LABEL.findall(drawing)]
+    if not any(map(is_personal, labels)):
+        return drawing, 0
+    marked = 0
+
+    def mark(found: re.Match[str]) -> str:
+        nonlocal marked
+        if _TAG.sub("", found[1]).strip() not in sought.names:
+            return found[0]
+        marked += 1
+        return found[0].replace(found[1], ERASED)
+
+    return _LABEL.sub(mark, drawing), marked
 
 
 def _without_rows(table: str, sought: _Sought) -> tuple[str, int]:

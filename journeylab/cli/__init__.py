@@ -14,12 +14,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 import journeylab
 from journeylab import runs
+from journeylab.cli.leaving import forget, share
+from journeylab.cli.terminal import (
+    ERR,
+    FAILED,
+    INTERRUPTED,
+    OUT,
+    REFUSED,
+    UNVERIFIED,
+    AsJson,
+    Folder,
+    Jobs,
+    KeepGoing,
+    Places,
+    Root,
+    SameJobs,
+    Timeout,
+    print_json,
+    root_of,
+    table_of,
+)
 from journeylab.errors import JourneyLabError, RunError
 from journeylab.runs.folders import find_run, read_manifest
 from journeylab.runs.notebooks import find_notebook
@@ -32,7 +50,6 @@ if TYPE_CHECKING:
 
 # Rows of the quarantine, and characters of a refused row, that a terminal shows.
 _QUARANTINED_SHOWN, _RAW_SHOWN = 20, 80
-REFUSED, FAILED, UNVERIFIED, WITHHELD, INTERRUPTED = 2, 3, 4, 5, 130
 
 _FIRST_NOTEBOOK = "00_start_here.ipynb"
 
@@ -42,45 +59,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_out = Console()
-_err = Console(stderr=True)
-
-Folder = Annotated[
-    Path | None, typer.Option("--notebooks", help="Folder of notebooks, other than the kit's own.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="For a machine to read.")]
-Root = Annotated[Path | None, typer.Option("--out", help="Root of the run folders.")]
-Jobs = Annotated[int, typer.Option("-j", "--jobs", help="Notebooks side by side.")]
-SameJobs = Annotated[
-    int | None,
-    typer.Option("-j", "--jobs", help="Notebooks side by side; as in the run if not given."),
-]
-Timeout = Annotated[
-    float | None, typer.Option("--timeout", help="Longest a notebook may take, seconds.")
-]
-KeepGoing = Annotated[
-    bool,
-    typer.Option(
-        "--keep-going",
-        help="After a failure start what does not rest on it; without, nothing more is started.",
-    ),
-]
-Places = Annotated[
-    list[str] | None, typer.Option("-p", help="data=PATH: where the data lie on this machine.")
-]
-
-
-def _print_json(content: object) -> None:
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 @app.callback(invoke_without_command=True)
@@ -154,26 +132,26 @@ def _run(
 
 def _print_forecasts(forecasts: list[runs.Forecast], as_json: bool) -> None:
     if as_json:
-        _print_json([{"instance": f.instance, "state": f.state, "why": f.why} for f in forecasts])
+        print_json([{"instance": f.instance, "state": f.state, "why": f.why} for f in forecasts])
         return
     rows = [[f.instance, f.state, f.why] for f in forecasts]
-    _out.print(_table(["notebook", "would be", "why"], rows))
+    OUT.print(table_of(["notebook", "would be", "why"], rows))
 
 
 def _finish(work: Callable[[ProgressView], runs.RunResult], as_json: bool) -> None:
     """Carry a run through, and say what came of it."""
     try:
-        with ProgressView(_err if as_json else _out) as view:
+        with ProgressView(ERR if as_json else OUT) as view:
             result = work(view)
     except runs.RunInterrupted as interrupt:
-        _err.print("interrupted; the kernels are stopped", style="red")
-        _err.print(Text(os.path.relpath(interrupt.folder / "index.html")), soft_wrap=True)
+        ERR.print("interrupted; the kernels are stopped", style="red")
+        ERR.print(Text(os.path.relpath(interrupt.folder / "index.html")), soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     except runs.RunStopped as stop:
-        _err.print(Text(str(stop), style="red"), soft_wrap=True)
+        ERR.print(Text(str(stop), style="red"), soft_wrap=True)
         raise typer.Exit(FAILED) from None
     if as_json:
-        _print_json(result.manifest)
+        print_json(result.manifest)
     else:
         _print_outcome(result)
     if not result.ok:
@@ -184,29 +162,29 @@ def _print_outcome(result: runs.RunResult) -> None:
     """The decisions, and where the pages are."""
     summary = result.folder / "summary.csv"
     if summary.exists():
-        _out.print(Text(f"Summary of the grid: {os.path.relpath(summary)}"), soft_wrap=True)
+        OUT.print(Text(f"Summary of the grid: {os.path.relpath(summary)}"), soft_wrap=True)
     for entry in result.manifest["notebooks"]:
         if entry["grid"] and entry["state"] == "done":
             continue
         folder = result.folder / entry["instance"]
-        _out.print()
-        _out.print(Text(f"{entry['instance']}  {entry['title']}", style="bold"))
+        OUT.print()
+        OUT.print(Text(f"{entry['instance']}  {entry['title']}", style="bold"))
         results = folder / "results.json"
         recorded: dict[str, Any] = {}
         if results.exists():
             recorded = json.loads(results.read_text(encoding="utf-8"))
         if entry["error"] is not None:
-            _out.print(Text(f"{entry['state']}: {entry['error']['message']}", style="red"))
+            OUT.print(Text(f"{entry['state']}: {entry['error']['message']}", style="red"))
         if "decision" in recorded:
-            _out.print(Text(recorded["decision"]))
+            OUT.print(Text(recorded["decision"]))
         for path in sorted(folder.glob("tables/*.csv")):
-            _out.print(Text(f"List to act on: {os.path.relpath(path)}"), soft_wrap=True)
+            OUT.print(Text(f"List to act on: {os.path.relpath(path)}"), soft_wrap=True)
         for text in recorded.get("cautions", []):
-            _out.print(Text(f"Caution: {text}", style="yellow"))
+            OUT.print(Text(f"Caution: {text}", style="yellow"))
     latest = result.folder.parent / "latest"
     folder = latest if latest.is_dir() else result.folder
-    _out.print()
-    _out.print(Text(os.path.relpath(folder / "index.html")), soft_wrap=True)
+    OUT.print()
+    OUT.print(Text(os.path.relpath(folder / "index.html")), soft_wrap=True)
 
 
 @app.command("resume")
@@ -247,17 +225,17 @@ def _verify(
     chosen = find_run(run, runs.runs_root(folder, out))
     options = runs.RunOptions(jobs=jobs or read_manifest(chosen)["jobs"])
     places = read_assignments(parameter or [])
-    with ProgressView(_err) as view:
+    with ProgressView(ERR) as view:
         verdict = runs.verify(chosen, folder, options, places=places, watch=view)
     if as_json:
-        _print_json({"holds": verdict.holds, **asdict(verdict)})
+        print_json({"holds": verdict.holds, **asdict(verdict)})
     elif verdict.holds:
         count = len(verdict.verified)
         skipped = f"; not done there: {', '.join(verdict.skipped)}" if verdict.skipped else ""
-        _out.print(Text(f"{verdict.run}: {count} notebooks gave the same bytes again{skipped}"))
+        OUT.print(Text(f"{verdict.run}: {count} notebooks gave the same bytes again{skipped}"))
     else:
         for cause in verdict.causes:
-            _err.print(Text(cause, style="red"), soft_wrap=True)
+            ERR.print(Text(cause, style="red"), soft_wrap=True)
     if not verdict.holds:
         raise typer.Exit(UNVERIFIED)
 
@@ -277,20 +255,16 @@ def _diff(
     from journeylab.report import write_difference
     from journeylab.runs.comparing import compare_runs
 
-    root = _root(out, notebooks)
+    root = root_of(out, notebooks)
     first, second = find_run(before, root), find_run(after, root)
     difference = compare_runs(first, second)
     if as_json:
-        _print_json(difference)
+        print_json(difference)
         return
     written = write_difference(page or Path("diff.html"), difference, first, second)
     for line in difference["reading"]:
-        _out.print(Text(line), soft_wrap=True)
-    _out.print(Text(os.path.relpath(written)), soft_wrap=True)
-
-
-def _root(out: Path | None, notebooks: Path | None) -> Path:
-    return out.absolute() if out is not None else runs.runs_root(runs.find_folder(notebooks))
+        OUT.print(Text(line), soft_wrap=True)
+    OUT.print(Text(os.path.relpath(written)), soft_wrap=True)
 
 
 @app.command("index")
@@ -299,12 +273,12 @@ def _index(out: Root = None, notebooks: Folder = None, as_json: AsJson = False) 
     from journeylab.report import write_overview
     from journeylab.runs.overview import over_runs
 
-    root = _root(out, notebooks)
+    root = root_of(out, notebooks)
     overview = over_runs(root)
     if as_json:
-        _print_json(overview)
+        print_json(overview)
         return
-    _out.print(Text(os.path.relpath(write_overview(root, overview))), soft_wrap=True)
+    OUT.print(Text(os.path.relpath(write_overview(root, overview))), soft_wrap=True)
 
 
 @app.command("doctor")
@@ -314,10 +288,10 @@ def _doctor(out: Root = None, notebooks: Folder = None, as_json: AsJson = False)
 
     findings = examine(runs.find_folder(notebooks), out)
     if as_json:
-        _print_json([asdict(finding) for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         rows = [[f.state, f.what, f.found, f.advice] for f in findings]
-        _out.print(_table(["", "what", "found", "what to do"], rows))
+        OUT.print(table_of(["", "what", "found", "what to do"], rows))
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(REFUSED)
 
@@ -328,7 +302,7 @@ def _new(topic: str, notebooks: Folder = None) -> None:
     from journeylab.runs.starting import new_notebook
 
     path = new_notebook(topic, runs.find_folder(notebooks))
-    _out.print(
+    OUT.print(
         Text(f"{os.path.relpath(path)}: write the question, then journeylab lab"), soft_wrap=True
     )
 
@@ -341,22 +315,61 @@ def _clean(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; 2 where a rule is broken.")
     ] = False,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache", help="Remove cached notebooks and simulated worlds instead; runs stay."
+        ),
+    ] = False,
+    older_than: Annotated[
+        float | None, typer.Option(help="Of the cache only what was not used for so many days.")
+    ] = None,
+    keep_size: Annotated[
+        float | None, typer.Option(help="Of the cache the longest unused beyond so many GB.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Of the cache: say what would go.")
+    ] = False,
+    out: Root = None,
     notebooks: Folder = None,
 ) -> None:
     """Clear outputs and counts of notebooks, and name what else breaks the rules."""
     from journeylab.runs.rules import broken_rules, clear_outputs
 
+    if cache:
+        if notebook or check:
+            raise RunError("clean --cache looks at no notebook: leave names and --check away")
+        _prune(root_of(out, notebooks), older_than, keep_size, dry_run)
+        return
+    if older_than is not None or keep_size is not None or dry_run:
+        raise RunError("--older-than, --keep-size and --dry-run are for clean --cache")
     paths = runs.notebook_paths(runs.find_folder(notebooks))
     chosen = [find_notebook(paths, name) for name in notebook or []] or list(paths.values())
     broken = 0
     for path in chosen:
         if not check and clear_outputs(path):
-            _out.print(Text(f"{path.name}: outputs cleared"))
+            OUT.print(Text(f"{path.name}: outputs cleared"))
         for rule in broken_rules(path):
             broken += 1
-            _err.print(Text(f"{path.name}: {rule}", style="red"), soft_wrap=True)
+            ERR.print(Text(f"{path.name}: {rule}", style="red"), soft_wrap=True)
     if broken:
         raise typer.Exit(REFUSED)
+
+
+def _prune(root: Path, older_than: float | None, keep_size: float | None, dry_run: bool) -> None:
+    from journeylab.runs.pruning import prune
+
+    keep_bytes = None if keep_size is None else keep_size * 2**30
+    pruned = prune(root, older_than_days=older_than, keep_bytes=keep_bytes, dry_run=dry_run)
+    rows = []
+    for kind in ("notebook", "world"):
+        gone = [one for one in pruned.removed if one.kind == kind]
+        kept = [one for one in pruned.kept if one.kind == kind]
+        freed = sum(one.freed for one in gone)
+        sizes = (f"{freed / 1e6:,.1f} MB", f"{sum(one.size for one in kept) / 1e6:,.1f} MB")
+        rows.append([f"{kind}s", str(len(gone)), sizes[0], str(len(kept)), sizes[1]])
+    done = "would go" if dry_run else "removed"
+    OUT.print(table_of(["cached", done, "frees", "kept", "size"], rows))
 
 
 @app.command("list")
@@ -379,14 +392,14 @@ def _list(notebooks: Folder = None, as_json: AsJson = False) -> None:
             }
         )
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     columns = ["notebook", "question", "parameters"]
     cells = [
         [str(row["name"]), str(row["problem"] or row["title"]), str(row["parameters"])]
         for row in rows
     ]
-    _out.print(_table(columns, cells))
+    OUT.print(table_of(columns, cells))
 
 
 @app.command("show")
@@ -395,7 +408,7 @@ def _show(notebook: str, notebooks: Folder = None, as_json: AsJson = False) -> N
     paths = runs.notebook_paths(runs.find_folder(notebooks))
     shown = runs.read_notebook(find_notebook(paths, notebook))
     if as_json:
-        _print_json(
+        print_json(
             {
                 "name": shown.name,
                 "file": shown.path.name,
@@ -417,7 +430,7 @@ def _show(notebook: str, notebooks: Folder = None, as_json: AsJson = False) -> N
             }
         )
         return
-    _out.print(Text(f"{shown.path.name}  {shown.title}", style="bold"))
+    OUT.print(Text(f"{shown.path.name}  {shown.title}", style="bold"))
     rows = [
         [
             parameter.name,
@@ -429,7 +442,7 @@ def _show(notebook: str, notebooks: Folder = None, as_json: AsJson = False) -> N
         ]
         for parameter in shown.parameters
     ]
-    _out.print(_table(["name", "type", "default", "meaning", "unit", "allowed"], rows))
+    OUT.print(table_of(["name", "type", "default", "meaning", "unit", "allowed"], rows))
 
 
 @app.command("check")
@@ -442,13 +455,13 @@ def _check(
 
     report = check(source)
     if as_json:
-        _print_json(report.to_json())
+        print_json(report.to_json())
         return
     summary = report.summary()
     if any(name is not None for name in summary.index.names):
         summary = summary.reset_index()
     rows = [[str(cell) for cell in row] for row in summary.itertuples(index=False)]
-    _out.print(_table([str(column) for column in summary.columns], rows))
+    OUT.print(table_of([str(column) for column in summary.columns], rows))
     _print_quarantine(report.quarantine)
 
 
@@ -458,11 +471,11 @@ def _print_quarantine(quarantine: "pd.DataFrame") -> None:
         return
     shown = quarantine.head(_QUARANTINED_SHOWN)
     count = f"{len(quarantine):,} kept" if len(quarantine) > len(shown) else f"{len(shown)}"
-    _out.print()
-    _out.print(Text(f"Refused rows: the first {len(shown)} of {count}", style="bold"))
+    OUT.print()
+    OUT.print(Text(f"Refused rows: the first {len(shown)} of {count}", style="bold"))
     columns = ["file", "line", "reason", "column", "raw"]
     rows = [[_one_line(cell) for cell in row] for row in shown[columns].itertuples(index=False)]
-    _out.print(_table(columns, rows))
+    OUT.print(table_of(columns, rows))
 
 
 def _one_line(cell: Any) -> str:
@@ -490,93 +503,26 @@ def _simulate(
 
     with shown(f"simulating {customers:,} people") as progress:
         simulate(preset, customers, seed, out, dirt=dirt, threads=threads, progress=progress)
-    _out.print(Text(f"{os.path.relpath(out)}: open it with open_tables, its truth with Truth.load"))
+    OUT.print(Text(f"{os.path.relpath(out)}: open it with open_tables, its truth with Truth.load"))
 
 
 @app.command("lab")
-def _lab(notebooks: Folder = None) -> None:
-    """Open JupyterLab on the notebooks."""
+def _lab(
+    options: Annotated[
+        list[str] | None, typer.Argument(help="After --, for JupyterLab: -- --no-browser.")
+    ] = None,
+    notebooks: Folder = None,
+) -> None:
+    """Open JupyterLab on the notebooks, with the one that links all others."""
     folder = runs.find_folder(notebooks)
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
     if (folder / _FIRST_NOTEBOOK).exists():
         command.append(f"--LabApp.default_url=/lab/tree/{_FIRST_NOTEBOOK}")
-    raise typer.Exit(subprocess.call(command))
+    raise typer.Exit(subprocess.call([*command, *(options or [])]))
 
 
-@app.command("share")
-def _share(
-    run: Annotated[str, typer.Argument(help="A run: its folder, its name, or latest.")],
-    to: Annotated[
-        Path, typer.Option("-o", help="report.html for one page, report.zip for the site.")
-    ],
-    no_code: Annotated[
-        bool, typer.Option("--no-code", help="Without code, logs and notebooks.")
-    ] = False,
-    no_lists: Annotated[
-        bool, typer.Option("--no-lists", help="Without lists to act on (CSV) in a zip.")
-    ] = False,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", help="A data source whose customers' ids are to be looked for."),
-    ] = None,
-    out: Root = None,
-    notebooks: Folder = None,
-) -> None:
-    """Make one file of a run to hand over, if nothing in it must stay here."""
-    from journeylab.sharing import GateError, share
-
-    folder = find_run(run, _root(out, notebooks))
-    ids: set[str] = set()
-    for source in data or []:
-        from journeylab.privacy import ids_of
-        from journeylab.tables import open_tables
-
-        ids |= ids_of(open_tables(source, max_quarantined=1.0))
-    try:
-        made = share(folder, to, code=not no_code, lists=not no_lists, ids=ids)
-    except GateError as refusal:
-        for finding in refusal.findings:
-            _err.print(Text(str(finding)), soft_wrap=True)
-        _err.print(Text(str(refusal), style="red"), soft_wrap=True)
-        raise typer.Exit(WITHHELD) from None
-    size = f"{made.size / 1e6:.1f} MB"
-    count = f", {len(made.files)} files" if len(made.files) > 1 else ""
-    _out.print(Text(f"{os.path.relpath(made.path)} ({size}{count})"), soft_wrap=True)
-
-
-@app.command("forget")
-def _forget(
-    customer: Annotated[str, typer.Argument(help="The id as the source writes it.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List only; change nothing.")] = False,
-    out: Root = None,
-    notebooks: Folder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Take one customer out of all runs and caches, and say what has to be run again."""
-    from journeylab.pseudonyms import project_key
-    from journeylab.sharing import forget
-
-    erased = forget(customer, _root(out, notebooks), project_key(), dry_run=dry_run)
-    if as_json:
-        _print_json(asdict(erased))
-        return
-    if erased.places:
-        rows = [[p.file, f"{p.rows:,}", f"{p.mentions:,}"] for p in erased.places]
-        _out.print(_table(["file", "rows", "other mentions"], rows))
-    files = len(erased.places)
-    done = "would go" if dry_run else "are gone"
-    _out.print(
-        Text(
-            f"{erased.rows:,} row{'' if erased.rows == 1 else 's'} in {files} "
-            f"file{'' if files == 1 else 's'} and {len(erased.cached)} cached "
-            f"notebook{'' if len(erased.cached) == 1 else 's'} {done}."
-        )
-    )
-    if erased.again:
-        _out.print("Totals and models still rest on this customer. Take the customer out of the")
-        _out.print("data, then run again:")
-        for name in erased.again:
-            _out.print(Text(f"  {name}"), soft_wrap=True)
+app.command("share")(share)
+app.command("forget")(forget)
 
 
 def main() -> None:
@@ -584,7 +530,7 @@ def main() -> None:
     try:
         app()
     except JourneyLabError as error:
-        _err.print(Text(str(error), style="red"), soft_wrap=True)
+        ERR.print(Text(str(error), style="red"), soft_wrap=True)
         sys.exit(REFUSED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
