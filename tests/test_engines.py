@@ -16,12 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from journeylab import frames, privacy
+from journeylab.estimate import Metric, assigned, assigned_frame, moments, variant_of
 from journeylab.tables import Tables, collect, connect_duckdb, open_and_check
 
 AS_OF = "2024-03-31"
 RUN_DATE = "2024-04-01"  # by then one more person has withdrawn
 UNTIL = "2024-06-30"
 ZONE = "Asia/Shanghai"
+SHARES = {"control": 0.5, "ten": 0.3, "twenty": 0.2}
 INSTANT = pa.timestamp("us")
 MONEY = pa.decimal128(18, 2)
 
@@ -285,6 +287,24 @@ BUILDERS: dict[str, Callable[[Tables], ir.Table]] = {
     "acquisitions": lambda tables: frames.acquisitions(tables, AS_OF),
     "acquired": lambda tables: frames.acquired(tables, AS_OF),
     "customer_margins": lambda tables: frames.customer_margins(tables, AS_OF),
+    "accrual": lambda tables: frames.accrual(tables, "2024-01-10", AS_OF),
+    "entries in clusters": lambda tables: frames.entries(
+        tables, "2024-01-10", AS_OF, cluster="source_channel"
+    ),
+    "rehearsed": lambda tables: (
+        frames.rehearsed(tables, "2024-01-10", AS_OF, "salt", SHARES).assignments
+    ),
+    "rehearsed in clusters": lambda tables: (
+        frames.rehearsed(
+            tables, "2024-01-10", AS_OF, "salt", SHARES, cluster="source_channel", lag_days=1
+        ).assignments
+    ),
+    "assigned within strata": lambda tables: assigned(
+        tables.customers.select("customer_id", "source_channel"),
+        "salt",
+        SHARES,
+        stratum="source_channel",
+    ),
     "withheld": lambda tables: privacy.withheld(tables, "marketing", AS_OF),
     "withheld on the day of the run": lambda tables: privacy.withheld(
         tables, "marketing", AS_OF, run_date=RUN_DATE
@@ -296,6 +316,18 @@ BUILDERS: dict[str, Callable[[Tables], ir.Table]] = {
 def test_both_engines_build_the_same(name, engines):
     duckdb, spark = engines
     assert_equal(BUILDERS[name](duckdb), BUILDERS[name](spark))
+
+
+def test_both_engines_give_the_arms_that_python_gives(engines):
+    """Three ways to one assignment, whatever letters the ids have."""
+    for tables in engines:
+        people = tables.customers.select("customer_id", "source_channel")
+        found = collect(assigned(people, "salt", SHARES))
+        expected = [variant_of(name, "salt", SHARES) for name in found["customer_id"]]
+        assert found["variant"].tolist() == expected
+        within = collect(assigned(people, "salt", SHARES, stratum="source_channel"))
+        frame = assigned_frame(collect(people), "salt", SHARES, stratum="source_channel")
+        assert within["variant"].tolist() == frame["variant"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -384,3 +416,31 @@ def test_both_engines_read_the_same_texts_as_times_numbers_and_ids(spark_connect
         connection.drop_table("feedback")
     assert found[0][0] == found[1][0]
     pd.testing.assert_frame_equal(found[0][1], found[1][1])
+
+
+def test_both_engines_count_the_same_moments_of_a_test_to_the_last_digit(engines):
+    """Money in cents and doubles with gaps; a cap and a quantile by the same values."""
+    metrics = [
+        Metric.mean("revenue", "orders.amount", covariate="before", cap=0.9),
+        Metric.ratio("order value", "orders.amount", "orders"),
+        Metric.proportion("bought", "orders"),
+        Metric.quantile("median", "orders.amount", 0.5),
+    ]
+    found = []
+    for tables in engines:
+        past = frames.rehearsed(tables, "2024-01-10", AS_OF, "salt", SHARES)
+        rows = frames.trial(
+            past, frames.REHEARSAL, metrics, window_days=30, as_of=UNTIL, pre_days=30
+        )
+        found.append(moments(rows, metrics, by=["day"]))
+    duckdb, spark = found
+    pd.testing.assert_frame_equal(duckdb.cells, spark.cells)
+    pd.testing.assert_frame_equal(duckdb.left_out, spark.left_out)
+    assert duckdb.metrics == spark.metrics
+    assert duckdb.units.sum() > 0
+    for name, block in duckdb.blocks.items():
+        other = spark.blocks[name]
+        assert (block.n == other.n).all()
+        assert (block.mean == other.mean).all()
+        assert (block.cross == other.cross).all()
+    pd.testing.assert_frame_equal(duckdb.values["median"], spark.values["median"])

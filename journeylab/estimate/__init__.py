@@ -1,5 +1,6 @@
 """Numbers with their uncertainty, and what several topics need to get them."""
 
+from journeylab.estimate.assignment import assigned, assigned_frame, variant_of
 from journeylab.estimate.intervals import (
     Estimate,
     bootstrap,
@@ -7,14 +8,37 @@ from journeylab.estimate.intervals import (
     mean_estimate,
     resampled,
 )
+from journeylab.estimate.metric import Metric
+from journeylab.estimate.moments import (
+    Block,
+    Moments,
+    Sample,
+    moments_of_frame,
+    moments_of_sums,
+    together,
+)
 from journeylab.estimate.sample_ratio import SampleRatio, sample_ratio
+from journeylab.estimate.scans import freeze_caps, moments, value_counts
 
 __all__ = [
+    "Block",
     "Estimate",
+    "Metric",
+    "Moments",
+    "Sample",
     "SampleRatio",
+    "assigned",
+    "assigned_frame",
     "bootstrap",
+    "freeze_caps",
     "from_draws",
     "mean_estimate",
+    "moments",
+    "moments_of_frame",
+    "moments_of_sums",
     "resampled",
     "sample_ratio",
+    "together",
+    "value_counts",
+    "variant_of",
 ]

@@ -11,6 +11,7 @@ Amounts stay DECIMAL; means are floats.
 from journeylab.frames.causes import cause_days
 from journeylab.frames.customers import acquired, acquisitions, customer_margins, customers
 from journeylab.frames.days import DAYS_PER_UNIT, Unit
+from journeylab.frames.entries import REHEARSAL, accrual, entries, rehearsed
 from journeylab.frames.features import FEATURES
 from journeylab.frames.festivals import FESTIVALS, calendar_of, festival_days, promotion_of
 from journeylab.frames.gaps import gaps
@@ -23,13 +24,16 @@ from journeylab.frames.histories import (
 )
 from journeylab.frames.landmarks import landmarks
 from journeylab.frames.memberships import memberships
+from journeylab.frames.trial import outcomes_listed, trial, trials_listed
 from journeylab.frames.value_landmarks import value_landmarks
 
 __all__ = [
     "DAYS_PER_UNIT",
     "FEATURES",
     "FESTIVALS",
+    "REHEARSAL",
     "Unit",
+    "accrual",
     "acquired",
     "acquisitions",
     "calendar_of",
@@ -37,6 +41,7 @@ __all__ = [
     "customer_histories",
     "customer_margins",
     "customers",
+    "entries",
     "festival_days",
     "first_purchases",
     "gaps",
@@ -44,7 +49,11 @@ __all__ = [
     "holdout",
     "landmarks",
     "memberships",
+    "outcomes_listed",
     "promotion_of",
+    "rehearsed",
     "repeat_purchases",
+    "trial",
+    "trials_listed",
     "value_landmarks",
 ]
