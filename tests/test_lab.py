@@ -47,17 +47,17 @@ def test_the_lab_opens_on_the_notebook_that_links_all_others(tmp_path):
         jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
         asked = urllib.request.build_opener(urllib.request.ProxyHandler({}), jar)
         token = address.partition("token=")[2]
-        with asked.open(f"http://127.0.0.1:{port}/?token={token}", timeout=30) as page:
+        with asked.open(f"http://127.0.0.1:{port}/?token={token}", timeout=180) as page:
             assert page.status == 200
             assert page.url.partition("?")[0].endswith("/lab/tree/00_start_here.ipynb")
         contents = f"http://127.0.0.1:{port}/api/contents/00_start_here.ipynb?token={token}"
-        with asked.open(contents, timeout=30) as file:
+        with asked.open(contents, timeout=180) as file:
             linked = json.dumps(json.load(file)["content"])
         others = [path.name for path in NOTEBOOKS.glob("[0-9]*.ipynb")]
         assert all(name in linked for name in others if name != "00_start_here.ipynb")
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
+        server.wait(timeout=180)
 
 
 def records(path: Path) -> dict[str, list[object]]:
@@ -86,7 +86,7 @@ def test_run_all_gives_what_the_command_line_records(name, tmp_path, monkeypatch
     by_hand = tmp_path / "notebook.ipynb"
     notebook = nbformat.read(instance.notebook.path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, kernel_name="python3", timeout=300, resources=resources).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=1800, resources=resources).execute()
     nbformat.write(notebook, by_hand)
     assert len(records(by_hand)) >= 3
     assert records(by_hand) == records(by_runner)

