@@ -3,7 +3,8 @@
 Every contender answers the same question: conversion, revenue, revenue with CUPED and orders per
 session of two arms. The kit and the hand-written query read a Parquet file; tea-tasting and
 statsmodels work on pandas, once from a frame that is already in memory and once from the same file.
-Every contender answers once before the clock starts, so that nobody pays for imports.
+Every contender answers once before the clock starts, so that nobody pays for imports. The kit
+is also measured on the peers' frame.
 """
 
 from __future__ import annotations
@@ -58,12 +59,19 @@ def _peers(file: Path, label: str, full: bool) -> list[table.Row]:
         if importlib.util.find_spec(module) is None:
             found.append(table.missing(f"times as fast as {peer}", peer))
             continue
-        tasks = {"ours": [file], peer: [file, "memory"], f"{peer} from file": [file, "file"]}
+        tasks: dict[str, list[str | int]] = {
+            "ours": [str(file)],
+            "ours in memory": [str(file)],
+            peer: [str(file), "memory"],
+            f"{peer} from file": [str(file), "file"],
+        }
         raced = table.race(tasks, repeats=repeats)
         ours = raced["ours"].cpu_seconds
-        # The stricter of the two carries the bar: the peer's frame is in memory before the clock.
+        # The strictest carries the bar: we read a file, and the peer's frame is in memory already.
         faster, read = (raced[name].cpu_seconds / ours for name in (peer, f"{peer} from file"))
+        held = raced[peer].cpu_seconds / raced["ours in memory"].cpu_seconds
         found.append(table.at_least(f"{label}: times as fast as {peer}, in memory", faster, bar))
+        found.append(table.Row(f"{label}: times as fast as {peer}, both in memory", held))
         found.append(table.Row(f"{label}: times as fast as {peer}, from the same file", read))
         found.append(table.Row(f"{label}: {peer}, peak MB", raced[peer].peak_mb))
     return found
@@ -127,6 +135,23 @@ def ours(file: str) -> Callable[[], object]:
 
     def call() -> float:
         found = compare_all(moments(rows, metrics), "control")  # type: ignore[arg-type]
+        return found[2].p or 0.0
+
+    return call
+
+
+def ours_in_memory(file: str) -> Callable[[], object]:
+    """The kit on the pandas frame that the peers get."""
+    import pandas as pd
+
+    from journeylab.estimate import moments_of_frame
+    from journeylab.experiments import compare_all
+
+    frame, metrics = _numbers(pd.read_parquet(file)), _metrics()
+    compare_all(moments_of_frame(frame.head(1000), metrics), "control")  # type: ignore[arg-type]
+
+    def call() -> float:
+        found = compare_all(moments_of_frame(frame, metrics), "control")  # type: ignore[arg-type]
         return found[2].p or 0.0
 
     return call
@@ -223,6 +248,7 @@ if __name__ == "__main__":
         tasks={
             "write": write,
             "ours": ours,
+            "ours in memory": ours_in_memory,
             "queries": queries,
             "by hand": by_hand,
             "tea-tasting": tea_tasting,

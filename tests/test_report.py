@@ -314,6 +314,13 @@ def test_an_estimate_shows_the_digits_that_its_interval_supports(entry, value, i
     assert 0 <= shown_figure.low <= shown_figure.at <= shown_figure.high <= 100
 
 
+def test_an_arm_called_none_keeps_its_name_beside_missing_values():
+    frame = pd.DataFrame({"arm": ["none", "half"], "reason": [None, "no variation"]})
+    table = readable_table(read_html(frame.to_html())[0])
+    rows = [[cell.text for cell in row] for row in table.body]
+    assert rows == [["none", "\N{EN DASH}"], ["half", "no variation"]]
+
+
 def test_estimates_in_a_table_take_their_digits_from_their_intervals():
     frame = pd.DataFrame(
         {"n": [4067, 241], "share": [0.0524, 0.6805], "ci_low": [0.0457, 0.6177],

@@ -16,6 +16,8 @@ Ints = NDArray[np.int64]
 KEYS = ("variant", "stratum", "day", "cluster")
 LEFT_OUT = ("reason", "variant", "customers")
 MISSING = "{metric}: no value"
+# Up to here cell after cell is faster than all cells at once.
+_FEW_CELLS = 8
 GROUPED = "assigned by group but counted by customer: intervals are too short"
 
 
@@ -356,37 +358,35 @@ def moments_of_frame(
     wanted = {*given.values(), *(name for metric in metrics for name in metric.columns)}
     if absent := sorted(wanted - set(frame.columns)):
         raise ContractError(f"the frame has no column {', '.join(absent)}")
-    keys = pd.DataFrame({key: frame[name].to_numpy() for key, name in given.items()})
-    if without := int(keys.isna().any(axis=1).sum()):
-        raise ContractError(f"{without} of {len(frame)} rows have no {' or '.join(given)}")
-    for key in set(given) - {"day"}:
-        keys[key] = keys[key].astype(str)
-    if "day" in keys:
-        keys["day"] = pd.to_datetime(keys["day"]).dt.normalize()
-    by = [key for key in KEYS if key in given]
-    codes = keys.groupby(by, sort=True).ngroup().to_numpy(np.int64)
-    cells = keys[by].drop_duplicates().sort_values(by, ignore_index=True)
+    cells, codes = _cells(frame, given)
     units = np.bincount(codes, minlength=len(cells)).astype(np.int64)
     blocks, values, measured, left_out = {}, {}, [], []
+    arms, columns = cells["variant"].to_numpy(), {}
+    for name in dict.fromkeys(name for metric in metrics for name in metric.columns):
+        columns[name] = pd.to_numeric(frame[name]).to_numpy(float, na_value=np.nan)
     for metric in metrics:
-        found = pd.DataFrame({c: pd.to_numeric(frame[c]).astype(float) for c in metric.columns})
-        own = found[list(metric.own_columns)].to_numpy()
+        # Column after column in memory: they are read one by one.
+        matrix = np.array([columns[name] for name in metric.columns]).T
+        own = matrix[:, : len(metric.own_columns)]
         there = np.isfinite(own).all(axis=1)
+        lost = np.bincount(codes[~there], minlength=len(cells))
+        # Without gaps nothing is copied.
+        codes_there, kept = (codes, matrix) if there.all() else (codes[there], matrix[there])
         if metric.kind == "quantile":
-            pairs = pd.DataFrame({"variant": keys["variant"], "value": own[:, 0]})[there]
+            pairs = pd.DataFrame({"variant": arms[codes_there], "value": kept[:, 0]})
             counted = pairs.groupby(["variant", "value"], as_index=False, sort=True).size()
             values[metric.name] = counted.rename(columns={"size": "customers"})
             measured.append(metric)
         else:
             if metric.cap is not None and metric.cap_at is None and there.any():
-                seen, times = np.unique(own[there, 0], return_counts=True)
+                seen, times = np.unique(kept[:, 0], return_counts=True)
                 metric = metric.frozen(capped_at(seen, times, metric.cap))
-            matrix = _transformed(found, metric)
             measured.append(metric)
-            blocks[metric.name] = _block(matrix[there], codes[there], len(cells), metric.columns)
-        lost = keys.loc[~there, "variant"].value_counts()
+            summed = _transformed(kept, metric)
+            blocks[metric.name] = _block(summed, codes_there, len(cells), metric.columns)
         reason = MISSING.format(metric=metric.name)
-        left_out += [(reason, name, int(n)) for name, n in sorted(lost.items())]
+        by_arm = pd.Series(lost).groupby(arms).sum()
+        left_out += [(reason, name, int(n)) for name, n in by_arm.items() if n]
     out = pd.DataFrame(left_out, columns=list(LEFT_OUT))
     return Moments(tuple(measured), cells, units, blocks, values, out)
 
@@ -437,35 +437,68 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
         raise ContractError(f"metrics must be one or more, each named once; got {names}")
 
 
-def _transformed(found: pd.DataFrame, metric: Metric) -> Floats:
+def _cells(frame: pd.DataFrame, given: Mapping[str, str]) -> tuple[pd.DataFrame, Ints]:
+    """The cells, sorted, and which of them each row is in."""
+    by = [key for key in KEYS if key in given]
+    codes, lost = np.zeros(len(frame), np.int64), np.zeros(len(frame), bool)
+    levels: list[pd.Index] = []
+    for key in by:
+        raw, distinct = pd.factorize(frame[given[key]])
+        lost |= raw < 0
+        # Names and days are made once for each distinct value, not for each customer.
+        read = pd.Series(np.asarray(distinct))
+        named = pd.to_datetime(read).dt.normalize() if key == "day" else read.astype(str)
+        ranks, level = pd.factorize(named, sort=True)
+        levels.append(level)
+        codes = codes * len(level) + ranks[raw] if len(level) else codes
+    if lost.any():
+        raise ContractError(f"{int(lost.sum())} of {len(frame)} rows have no {' or '.join(given)}")
+    used = np.arange(len(levels[0]))
+    if len(by) > 1:
+        codes, used = pd.factorize(codes, sort=True)
+    found = {}
+    for key, level in zip(reversed(by), reversed(levels), strict=True):
+        found[key] = level[used % max(len(level), 1)]
+        used = used // max(len(level), 1)
+    return pd.DataFrame({key: found[key] for key in by}), codes.astype(np.int64, copy=False)
+
+
+def _transformed(matrix: Floats, metric: Metric) -> Floats:
     """Columns of a metric as they are summed: shares as 0 and 1, capped, covariates complete."""
-    matrix = found.to_numpy(float, copy=True)
+    summed = matrix.copy(order="K")
     for at, name in enumerate(metric.columns):
+        column = summed[:, at]
         if name not in metric.own_columns:
-            matrix[~np.isfinite(matrix[:, at]), at] = 0.0
+            column[~np.isfinite(column)] = 0.0
         if metric.kind == "proportion" and name in metric.outcome_columns:
-            matrix[:, at] = np.where(np.isnan(matrix[:, at]), np.nan, matrix[:, at] > 0)
+            column[:] = column > 0
         if metric.cap_at is not None and name in metric.outcome_columns:
-            matrix[:, at] = np.minimum(matrix[:, at], metric.cap_at)
-    return matrix
+            np.minimum(column, metric.cap_at, out=column)
+    return summed
 
 
 def _block(matrix: Floats, codes: Ints, cells: int, columns: tuple[str, ...]) -> Block:
     n = np.bincount(codes, minlength=cells).astype(np.int64)
-    safe = np.maximum(n, 1)
-    # From the overall mean on: sums of small numbers, exact however far the values lie from zero.
-    shift = matrix.mean(axis=0) if len(matrix) else np.zeros(len(columns))
-    centred = matrix - shift
-    mean = np.column_stack(
-        [np.bincount(codes, centred[:, i], cells) / safe for i in range(len(columns))]
-    )
-    centred = centred - mean[codes]
     p = len(columns)
-    cross = np.zeros((cells, p, p))
-    for i in range(p):
-        for j in range(i, p):
-            products = np.bincount(codes, centred[:, i] * centred[:, j], cells)
-            cross[:, i, j] = cross[:, j, i] = products
+    # From the overall mean on: sums of small numbers, exact however far the values lie from zero.
+    shift = matrix.mean(axis=0) if len(matrix) else np.zeros(p)
+    mean, cross = np.zeros((cells, p)), np.zeros((cells, p, p))
+    if cells <= _FEW_CELLS:
+        for cell in range(cells):
+            rows = np.flatnonzero(codes == cell)
+            own = np.array([column[rows] for column in matrix.T]) - shift[:, None]
+            mean[cell] = own.sum(axis=1) / max(n[cell], 1)
+            own -= mean[cell][:, None]
+            cross[cell] = own @ own.T
+    else:
+        centred = matrix - shift
+        for i in range(p):
+            mean[:, i] = np.bincount(codes, centred[:, i], cells) / np.maximum(n, 1)
+        centred -= mean[codes]
+        for i in range(p):
+            for j in range(i, p):
+                products = np.bincount(codes, centred[:, i] * centred[:, j], cells)
+                cross[:, i, j] = cross[:, j, i] = products
     return Block(columns, n, np.where(n[:, None] > 0, mean + shift, 0.0), cross)
 
 

@@ -55,6 +55,7 @@ from journeylab.experiments.findings import (
     path_finding,
     path_of_looks,
     raw_beside,
+    readout_views,
     segments_finding,
     uncapped_finding,
 )
@@ -111,6 +112,7 @@ from journeylab.experiments.registry import (
 )
 from journeylab.experiments.segments import Segments, segment_effects
 from journeylab.experiments.surrogates import Surrogate, validate_surrogate
+from journeylab.experiments.variance_reduction import variance_reduction, with_attributes
 
 __all__ = [
     "ALARM",
@@ -203,6 +205,7 @@ __all__ = [
     "read_dates",
     "read_plan",
     "readout",
+    "readout_views",
     "record_result",
     "register",
     "rehearsal_days",
@@ -220,4 +223,6 @@ __all__ = [
     "uncapped_finding",
     "validate_surrogate",
     "value_of_information",
+    "variance_reduction",
+    "with_attributes",
 ]

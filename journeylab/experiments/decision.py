@@ -88,9 +88,8 @@ class Decision:
         if self.gain is not None:
             gain = self.gain
             parts.append(
-                f"{self.arm} is worth {_signed(gain.value)} {gain.unit} per customer "
-                f"({_signed(gain.ci_low)} to {_signed(gain.ci_high)})"
-                + ("." if self.risk is None else f", and loses with a chance of {self.risk:.1%}.")
+                f"{self.arm} is worth {_worth(gain)}"
+                + ("." if self.risk is None else f", and loses with a chance {_chance(self.risk)}.")
             )
         if self.total is not None:
             parts.append(
@@ -337,6 +336,21 @@ def _changes(readout: Readout, money: Costs, best: Mapping[str, Any], action: Ac
 
 def _signed(value: float) -> str:
     return f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.3g}"
+
+
+def _worth(gain: Estimate) -> str:
+    """A gain per customer with its interval; a share in percentage points."""
+    if gain.unit != "share":
+        ends = f"({_signed(gain.ci_low)} to {_signed(gain.ci_high)})"
+        return f"{_signed(gain.value)} {gain.unit} per customer {ends}"
+    ends = f"({100 * gain.ci_low:+.2f} to {100 * gain.ci_high:+.2f})"
+    return f"{100 * gain.value:+.2f} percentage points {ends}"
+
+
+def _chance(share: float) -> str:
+    if 0.001 <= share <= 0.999:
+        return f"of {100 * share:.1f} %"
+    return "below 0.1 %" if share < 0.5 else "above 99.9 %"
 
 
 def _rounded(value: float) -> str:

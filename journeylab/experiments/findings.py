@@ -88,6 +88,37 @@ def raw_beside(found: Readout) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def readout_views(found: Readout) -> dict[str, pd.DataFrame]:
+    """The rows of a readout in tables narrow enough to read, the verdicts first.
+
+    Returns:
+        ``readout`` (change in percent of the control, with the interval of a single look, and the
+        verdict), ``levels``, ``intervals``, ``p_values``, ``chances``. The first column's name
+        says EXPLORATORY where the plan was not kept.
+    """
+    rows = found.rows
+    ends = {"relative": "change, %", "relative_low": "ci_low", "relative_high": "ci_high"}
+    percent = {new: 100 * pd.to_numeric(rows[old]) for old, new in ends.items()}
+    verdicts = [str(text).removeprefix(found.mark) for text in rows["verdict"]]
+    first = rows[["metric", "arm", "role"]].assign(**percent, verdict=verdicts)
+    fixed = rows.rename(columns={"low": "ci_low", "high": "ci_high"})
+    views = {
+        "readout": first,
+        "levels": rows[["metric", "arm", "n", "n_control", "mean", "mean_control", "unit"]],
+        "intervals": fixed[
+            ["metric", "arm", "effect", "ci_low", "ci_high", "sequential_low", "sequential_high"]
+        ],
+        "p_values": rows[
+            ["metric", "arm", "p", "p_adjusted", "anytime_p", "anytime_low", "anytime_high"]
+        ],
+        "chances": rows[
+            ["metric", "arm", "chance_to_win", "expected_loss", "rope", "variance_left", "margin"]
+        ],
+    }
+    name = f"{found.mark}metric"
+    return {key: view.rename(columns={"metric": name}) for key, view in views.items()}
+
+
 def path_of_looks(plan: TestPlan, moments: Moments, arm: str) -> pd.DataFrame:
     """The primary metric as it would have stood after each stretch of days of exposure.
 

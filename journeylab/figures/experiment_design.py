@@ -240,9 +240,10 @@ def posterior(
         ax.annotate(
             f"no practical difference\n{percent(round(share, 3))}",
             (0, y.max()),
-            xytext=(0, -2),
+            # Zero may lie at the very edge: the words stand on its inner side.
+            xytext=(4 if after.mean > 0 else -4, -2),
             textcoords="offset points",
-            ha="center",
+            ha="left" if after.mean > 0 else "right",
             va="top",
             color=SOFT,
             fontsize=9,

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from journeylab.report.cleaning import Cell, RawTable
-from journeylab.report.numbers import column, interval_columns, is_empty
+from journeylab.report.numbers import column, interval_columns
 
 _MOST_ROWS = 100
 _MOST_CELLS = 3000
 _MOST_TEXT = 300
+# As pandas prints them, to the letter: among texts, "none" may be an answer or a test's arm.
+_PRINTED_EMPTY = frozenset({"None", "NaN", "nan", "NaT", "<NA>", "-"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ def _format_columns(
         if texts and set(texts) <= {"True", "False"}:
             formatted = ["yes" if text == "True" else "no" for text in texts]
         elif formatted is None:
-            formatted = ["\N{EN DASH}" if text and is_empty(text) else text for text in texts]
+            formatted = ["\N{EN DASH}" if text in _PRINTED_EMPTY else text for text in texts]
         else:
             numbers.add(place)
         for cell, text in zip(cells, formatted, strict=True):
