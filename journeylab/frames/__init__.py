@@ -8,6 +8,7 @@ a return on its own is none, though its money counts on the day it was given bac
 Amounts stay DECIMAL; means are floats.
 """
 
+from journeylab.frames.campaign_panels import campaign_panels
 from journeylab.frames.customers import acquired, acquisitions, customer_margins, customers
 from journeylab.frames.days import DAYS_PER_UNIT, Unit
 from journeylab.frames.histories import (
@@ -18,6 +19,7 @@ from journeylab.frames.histories import (
     repeat_purchases,
 )
 from journeylab.frames.landmarks import landmarks
+from journeylab.frames.trials import left_out_of_trials, measured_trials, trials
 from journeylab.frames.value_landmarks import value_landmarks
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "Unit",
     "acquired",
     "acquisitions",
+    "campaign_panels",
     "customer_histories",
     "customer_margins",
     "customers",
@@ -32,6 +35,9 @@ __all__ = [
     "histories",
     "holdout",
     "landmarks",
+    "left_out_of_trials",
+    "measured_trials",
     "repeat_purchases",
+    "trials",
     "value_landmarks",
 ]
