@@ -131,6 +131,32 @@ def _memberships() -> pa.Table:
     )
 
 
+def _assignments() -> pa.Table:
+    """Two waves; one person in two arms, one without a time, one whose window stays open."""
+    rows = [
+        (wave, who, arm, day, chance)
+        for wave, day in (("wave-1", datetime(2024, 1, 5)), ("wave-2", datetime(2024, 3, 20)))
+        for who, arm, chance in zip(
+            CUSTOMERS, ["sms", "voice", "none"] * 4, [0.25, None, 0.5] * 4, strict=False
+        )
+    ]
+    rows += [
+        ("wave-1", "12", "none", datetime(2024, 1, 5), 0.5),
+        ("wave-1", "nobody", "sms", None, 0.25),
+        ("wave-2", "nobody", "sms", datetime(2024, 6, 25), 0.25),
+    ]
+    return pa.table(
+        {
+            "experiment_id": [row[0] for row in rows],
+            "customer_id": [row[1] for row in rows],
+            "variant": [row[2] for row in rows],
+            "assigned_at": pa.array([row[3] for row in rows], INSTANT),
+            "business_date": pa.array([row[3] and row[3].date() for row in rows], pa.date32()),
+            "propensity": pa.array([row[4] for row in rows], pa.float64()),
+        }
+    )
+
+
 def _content() -> dict[str, pa.Table]:
     orders = _orders()
     people = [*CUSTOMERS, "nobody"]
@@ -149,9 +175,15 @@ def _content() -> dict[str, pa.Table]:
             {
                 "customer_id": [who for who, _ in touches],
                 "touched_at": pa.array([datetime(2024, 1, 5)] * len(touches), INSTANT),
+                "business_date": pa.array([date(2024, 1, 5)] * len(touches)),
                 "channel": [channel for _, channel in touches],
-                "business_date": [date(2024, 1, 5)] * len(touches),
-                "status": pa.array([["sent", "failed", None][n % 3] for n in range(len(touches))]),
+                "campaign_id": [None if channel == "voice" else "spring" for _, channel in touches],
+                "status": pa.array(
+                    [
+                        ["delivered", "answered", "sent", "failed", None][n % 5]
+                        for n in range(len(touches))
+                    ]
+                ),
             }
         ),
         "events": pa.table(
@@ -177,6 +209,7 @@ def _content() -> dict[str, pa.Table]:
             }
         ),
         "memberships": _memberships(),
+        "assignments": _assignments(),
         "referrals": pa.table(
             {
                 "referrer_id": ["00012", "00012", "nobody"],
@@ -305,6 +338,12 @@ BUILDERS: dict[str, Callable[[Tables], ir.Table]] = {
         SHARES,
         stratum="source_channel",
     ),
+    "campaign_panels": lambda tables: frames.campaign_panels(
+        tables, "spring", 4, periods_before=1, periods_after=2, only_known=True, until=UNTIL
+    ),
+    "trials": lambda tables: frames.trials(tables, "wave-*", 28, UNTIL),
+    "left_out_of_trials": lambda tables: frames.left_out_of_trials(tables, "wave-*", 28, UNTIL),
+    "measured_trials": lambda tables: frames.measured_trials(tables, ["wave-1"], ["visits"]),
     "withheld": lambda tables: privacy.withheld(tables, "marketing", AS_OF),
     "withheld on the day of the run": lambda tables: privacy.withheld(
         tables, "marketing", AS_OF, run_date=RUN_DATE

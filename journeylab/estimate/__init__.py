@@ -1,6 +1,7 @@
 """Numbers with their uncertainty, and what several topics need to get them."""
 
 from journeylab.estimate.assignment import assigned, assigned_frame, variant_of
+from journeylab.estimate.influence import Measured, half_samples, measured
 from journeylab.estimate.intervals import (
     Estimate,
     bootstrap,
@@ -17,12 +18,14 @@ from journeylab.estimate.moments import (
     moments_of_sums,
     together,
 )
+from journeylab.estimate.policies import logged_policy_value
 from journeylab.estimate.sample_ratio import SampleRatio, sample_ratio
 from journeylab.estimate.scans import freeze_caps, moments, value_counts
 
 __all__ = [
     "Block",
     "Estimate",
+    "Measured",
     "Metric",
     "Moments",
     "Sample",
@@ -32,7 +35,10 @@ __all__ = [
     "bootstrap",
     "freeze_caps",
     "from_draws",
+    "half_samples",
+    "logged_policy_value",
     "mean_estimate",
+    "measured",
     "moments",
     "moments_of_frame",
     "moments_of_sums",

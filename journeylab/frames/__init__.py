@@ -8,6 +8,7 @@ a return on its own is none, though its money counts on the day it was given bac
 Amounts stay DECIMAL; means are floats.
 """
 
+from journeylab.frames.campaign_panels import campaign_panels
 from journeylab.frames.causes import cause_days
 from journeylab.frames.customers import acquired, acquisitions, customer_margins, customers
 from journeylab.frames.days import DAYS_PER_UNIT, Unit
@@ -25,6 +26,7 @@ from journeylab.frames.histories import (
 from journeylab.frames.landmarks import landmarks
 from journeylab.frames.memberships import memberships
 from journeylab.frames.trial import outcomes_listed, trial, trials_listed
+from journeylab.frames.trials import left_out_of_trials, measured_trials, trials
 from journeylab.frames.value_landmarks import value_landmarks
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "acquired",
     "acquisitions",
     "calendar_of",
+    "campaign_panels",
     "cause_days",
     "customer_histories",
     "customer_margins",
@@ -48,12 +51,15 @@ __all__ = [
     "histories",
     "holdout",
     "landmarks",
+    "left_out_of_trials",
+    "measured_trials",
     "memberships",
     "outcomes_listed",
     "promotion_of",
     "rehearsed",
     "repeat_purchases",
     "trial",
+    "trials",
     "trials_listed",
     "value_landmarks",
 ]

@@ -170,7 +170,8 @@ def _decimals(value: float, low: float, high: float) -> int:
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_EMPTY = frozenset({"", "nan", "none", "nat", "<na>", "-"})
+# As pandas prints them; "none" in small letters is a word, such as the name of an arm.
+_EMPTY = frozenset({"", "nan", "NaN", "None", "nat", "NaT", "<NA>", "-"})
 # digits in such columns are names, not amounts
 _NAMELIKE = re.compile(
     r"(^|[_\s])(ids?|code|year|zip|postcode|phone|number|no|seed|line)$|编号|编码|年份|电话|_id",
@@ -180,7 +181,7 @@ _NAMELIKE = re.compile(
 
 def is_empty(cell: str) -> bool:
     """Whether a cell says that there is no value."""
-    return cell.strip().lower() in _EMPTY
+    return cell.strip() in _EMPTY
 
 
 def column(cells: list[str], head: str) -> list[str] | None:

@@ -1,0 +1,234 @@
+"""What the measured effects say in words: go or not, by how much money, and what to doubt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from journeylab.errors import ContractError
+from journeylab.estimate import Measured
+from journeylab.uplift.comparison import RANDOM, SELECTED, Comparison
+from journeylab.uplift.design import Design
+from journeylab.uplift.effects import EffectFit
+from journeylab.uplift.meta_learners import learn
+from journeylab.uplift.policy_value import PolicyValue
+from journeylab.uplift.randomisation import Randomisation
+
+_EXPLAINED = ("x", "r", "dr", "pooled")
+_NOT_SHOWN = (SELECTED, RANDOM, "flat", "response")
+
+
+def arm_costs(text: str, arms: Sequence[str]) -> dict[str, float]:
+    """Costs per head and arm from ``"sms=0.05, voice=0.9"``; arms left out cost nothing.
+
+    Raises:
+        ContractError: A part is no ``arm=number``, an arm is not there, or a cost is below 0.
+    """
+    costs: dict[str, float] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        arm, equals, number = (piece.strip() for piece in part.partition("="))
+        try:
+            cost = float(number)
+        except ValueError:
+            cost = np.nan
+        if not equals or not cost >= 0:
+            raise ContractError(f"costs must look like 'sms=0.05, voice=0.9'; got {part!r}")
+        if arm in arms:
+            costs[arm] = cost
+    return costs
+
+
+def ranked_by(compared: Comparison) -> str:
+    """The candidate whose effects are shown: the chosen one, or the best that predicts effects.
+
+    The response ranker tells who buys, not by how much a touch changes it: it may rank well, but
+    its numbers cannot be held against a cost.
+    """
+    if compared.chosen not in _NOT_SHOWN:
+        return str(compared.chosen)
+    table = compared.table[~compared.table["learner"].isin(_NOT_SHOWN)]
+    return str(table.groupby("learner", sort=False)["autoc"].mean().idxmax())
+
+
+def arm_in_view(averages: pd.DataFrame, asked: str = "") -> str:
+    """The arm that curves are drawn of: the one asked for, else that of the surest average effect.
+
+    Args:
+        averages: From ``average_effects``.
+        asked: An arm, or empty.
+
+    Raises:
+        ContractError: There is no such arm.
+    """
+    arms = averages.iloc[1:]
+    if asked:
+        if asked not in set(arms["arm"]):
+            raise ContractError(f"there is no arm {asked!r}; arms are {', '.join(arms['arm'])}")
+        return asked
+    return str(arms.loc[(arms["effect"] / arms["standard_error"]).idxmax(), "arm"])
+
+
+def effects_finding(averages: pd.DataFrame) -> str:
+    """One line on the average effects."""
+    arms = averages.iloc[1:]
+    sure = list(arms.loc[arms["ci_low"] > 0, "arm"])
+    harm = list(arms.loc[arms["ci_high"] < 0, "arm"])
+    said = [f"{_listed(sure)} surely help on average"] if len(sure) > 1 else []
+    said += [f"{sure[0]} surely helps on average"] if len(sure) == 1 else []
+    said += [f"{_listed(harm)} surely harm" + ("s" if len(harm) == 1 else "")] if harm else []
+    return "; ".join(said) or "No arm's average effect is told from nothing"
+
+
+def ranking_finding(found: Measured, learner: str, arm: str) -> str:
+    """One line on a ranking's AUTOC."""
+    known = found.estimate()
+    if known.ci_low > 0:
+        return f"Ranked by {learner}, the first are changed more by {arm} than the rest"
+    return f"No ranking is shown to find whom {arm} changes more (best: {learner})"
+
+
+def policy_finding(worth: PolicyValue, unit: str) -> str:
+    """One line on what personalising is worth."""
+    gain = worth.gain.estimate()
+    if gain.ci_low > 0:
+        return f"Personal arms earn {gain.value:.3g} {unit} a head more than {worth.best_constant}"
+    if gain.ci_high < 0:
+        return f"Personal arms earn less than {worth.best_constant} for everybody"
+    return f"Personal arms are not shown to beat {worth.best_constant} for everybody"
+
+
+def customer_effects(design: Design, groups: pd.DataFrame) -> pd.DataFrame:
+    """Shrunken group effects for touch planning: each customer as last seen, one row per arm.
+
+    Args:
+        design: Of the trial.
+        groups: ``customers`` of ``group_effects``, indexed like the design's rows.
+
+    Returns:
+        ``customer_id, arm, group, effect, standard_error`` (of the group), ``propensity`` (with
+        which the customer was given the arm last given), sorted by customer and arm.
+    """
+    rows = design.rows
+    dated = "assigned_on" in rows.columns
+    last = rows.sort_values("assigned_on", kind="stable") if dated else rows
+    keep = last.drop_duplicates("customer_id", keep="last").index
+    own = groups[groups.index.isin(keep)]
+    named = own.assign(customer_id=rows.loc[own.index, "customer_id"].to_numpy())
+    columns = ["customer_id", "arm", "group", "effect", "standard_error", "propensity"]
+    return named[columns].sort_values(["customer_id", "arm"], ignore_index=True)
+
+
+def doubts(design: Design, checked: Randomisation) -> list[str]:
+    """What speaks against reading the differences as effects; often empty."""
+    found = []
+    if not checked.passes:
+        found.append(f"{checked.finding()}: do not act on these effects before this is explained")
+    if design.off_design:
+        found.append(
+            f"{design.off_design:,} of {len(design.rows):,} rows were logged with another chance "
+            "than their block's: the blocks are not quite those of the design"
+        )
+    return found
+
+
+def go_or_not(
+    compared: Comparison,
+    worth: PolicyValue,
+    checked: Randomisation,
+    unit: str,
+    heads: int,
+    costs: Mapping[str, float],
+) -> str:
+    """The decision: personal arms, one arm for everybody, or no touch; with money and interval.
+
+    Args:
+        compared: The learners.
+        worth: Value of the personal policy, net of costs.
+        checked: Of the randomisation.
+        unit: Money.
+        heads: Customers it would be applied to, once.
+        costs: Arm -> cost per head, as used.
+    """
+    if not checked.passes:
+        return (
+            f"No-go: {checked.finding()}. Differences between these arms are not effects until "
+            "the assignment is explained."
+        )
+    gain, best = worth.gain.estimate(), worth.best_constant
+    more = f"{_money(gain.value * heads)} {unit} ({_money(gain.ci_low * heads)} to "
+    more += f"{_money(gain.ci_high * heads)}) over {heads:,} customers"
+    control = str(worth.constants["arm"].iloc[0])
+    cost = f", at {costs[best]:g} {unit} a head" if costs.get(best) else ""
+    if compared.chosen != "flat" and gain.ci_low > 0:
+        return (
+            "Go: give each customer the arm with the highest net effect by the "
+            f"{ranked_by(compared)} learner. Against {best} for everybody that is worth {more} "
+            "each time."
+        )
+    reason = (
+        "no ranking beats chance"
+        if compared.chosen == "flat"
+        else "the ranking beats chance, but its policy does not surely beat one arm for all"
+    )
+    if best == control:
+        return (
+            f"No-go: touch nobody in this way; {reason}, and no arm earns its cost by these data. "
+            f"Personal arms against none: {more}."
+        )
+    over = worth.over_control.estimate()
+    told = f"{over.value:.2g} {unit} a head ({over.ci_low:.2g} to {over.ci_high:.2g})"
+    if over.ci_low <= 0:
+        return (
+            f"No-go: {reason}, and no single arm surely earns its cost either: the best, {best}"
+            f"{cost}, brings {told} over {control}. Personal arms against it: {more}. Go on "
+            "randomising: more waves narrow these intervals, a model does not."
+        )
+    return (
+        f"No-go for personal arms: {reason}. Give everybody {best}{cost}: {told} over {control}. "
+        f"Personal arms against it: {more}. Keep a randomised share, so that the next look knows "
+        "more."
+    )
+
+
+def explained(compared: Comparison) -> EffectFit:
+    """What a page explains: the chosen learner, or else the pooled one on the same pass.
+
+    S, T, their average, the response ranker and ``flat`` have no stage of their own for effects.
+    """
+    fit = compared.fit
+    if compared.chosen in _EXPLAINED:
+        return fit
+    pooled = learn(fit.passes[0].nuisance, "pooled")
+    return replace(fit, learner="pooled", passes=(pooled,)).calibrate()
+
+
+def strongest(fit: EffectFit, rows: pd.DataFrame, arm: str, most: int = 10) -> pd.DataFrame:
+    """Covariates by how far they move the effects that a learner predicts.
+
+    Args:
+        fit: A learner with a stage of its own for effects, as from ``explained``.
+        rows: Covariates of some customers.
+        arm: Whose effect.
+        most: Rows at most.
+
+    Returns:
+        ``covariate, size`` (mean absolute SHAP value), largest first; no rows where all customers
+        are predicted the same effect.
+
+    Raises:
+        ContractError: As ``EffectFit.explain``.
+    """
+    values = fit.explain(rows, arm)
+    sizes = values.drop(columns="everybody").abs().mean()
+    sizes = sizes[sizes > 1e-9 * max(1.0, float(values["everybody"].abs().max()))]
+    sizes = sizes.sort_values(ascending=False).head(most)
+    return pd.DataFrame({"covariate": sizes.index, "size": sizes.to_numpy(float)})
+
+
+def _money(value: float) -> str:
+    return f"{value:,.0f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

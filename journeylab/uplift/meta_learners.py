@@ -1,0 +1,292 @@
+"""Meta-learners: what each of S, T, X, R and DR makes of the same nuisance pass.
+
+S is the joint outcome model asked twice. T is one outcome model per arm. X, R and DR turn every row
+into a target whose mean given the covariates is the effect, and hand it to a final stage.
+
+Sources:
+    Kunzel, Sekhon, Bickel & Yu, "Metalearners for estimating heterogeneous treatment effects using
+    machine learning", PNAS (2019): S, T, X. Nie & Wager, "Quasi-oracle estimation of heterogeneous
+    treatment effects", Biometrika (2021): R and the R-loss. Kennedy, "Towards optimal doubly robust
+    estimation of heterogeneous causal effects", Electronic Journal of Statistics (2023): DR.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from journeylab.uplift.boosting import Features, FoldTrees, Objective, bin_rows, boost
+from journeylab.uplift.covariates import Encoding
+from journeylab.uplift.final_stage import FinalStage, fit_final_stage
+from journeylab.uplift.nuisance import Nuisance, predict_arms, with_arm
+from journeylab.uplift.ridge import Ridge, fit_ridge
+from journeylab.uplift.scores import Floats, Ints
+from journeylab.uplift.settings import (
+    MANY_ROWS,
+    NUISANCE_ROWS,
+    Trees,
+    effect_trees,
+    nuisance_trees,
+)
+from journeylab.uplift.trial import Trial
+
+Learner = Literal["s", "t", "x", "r", "dr", "pooled", "average", "response", "flat"]
+LEARNERS: tuple[Learner, ...] = (
+    "s", "t", "x", "r", "dr", "pooled", "average", "response", "flat",
+)  # fmt: skip
+# What "average" is the mean of; T, which learns differences from two noises, is left out.
+AVERAGED: tuple[Learner, ...] = ("s", "x", "r", "dr", "pooled")
+BASELINE_RISK = "expected outcome as control"
+# Looks at the S-learner's path, as shares of the rounds that were grown.
+_LOOKS = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learnt:
+    """Effects of every arm, by one learner on one pass.
+
+    Attributes:
+        learner: Its name.
+        nuisance: The pass.
+        held_out: ``(rows, arms - 1)``: effects on the rows of the pass, told by models that have
+            not seen the row.
+        stages: Per arm beside the control, for X, R and DR.
+        outcomes: Outcome models: for S the joint one, for T one per arm.
+        pooled: Linear effects of all arms.
+        parts: What an average is the mean of.
+        level: ``(arms - 1,)`` average effects, of the flat learner.
+        rounds: Trees of the S-learner.
+        with_risk: Whether the expected outcome as control is a modifier, behind the covariates.
+    """
+
+    learner: Learner
+    nuisance: Nuisance
+    held_out: Floats
+    stages: tuple[FinalStage, ...] = ()
+    outcomes: tuple[FoldTrees, ...] = ()
+    pooled: Ridge | None = None
+    parts: tuple["Learnt", ...] = ()
+    level: tuple[float, ...] = ()
+    rounds: int = 0
+    with_risk: bool = False
+
+    def effects(self, features: Features) -> Floats:
+        """Effects on new rows, ``(rows, arms - 1)``."""
+        arms = len(self.nuisance.trial.arms)
+        if self.learner == "flat":
+            return np.tile(np.array(self.level), (len(features), 1))
+        if self.learner == "response":
+            return self.nuisance.expected(features)[:, 1:]
+        if self.learner == "average":
+            return np.asarray(np.mean([part.effects(features) for part in self.parts], axis=0))
+        if self.learner == "s":
+            told = [
+                self.outcomes[0].predict(with_arm(features, place, arms), self.rounds)
+                for place in range(arms)
+            ]
+            return np.column_stack([one - told[0] for one in told[1:]])
+        if self.learner == "t":
+            told = [model.predict(features) for model in self.outcomes]
+            return np.column_stack([one - told[0] for one in told[1:]])
+        features = self.modifiers(features)
+        if self.pooled is not None:
+            return self.pooled.predict(features)
+        return np.column_stack([stage.predict(features) for stage in self.stages])
+
+    def modifiers(self, features: Features) -> Features:
+        """What the final stage sees of new rows."""
+        if not self.with_risk:
+            return features
+        arms = len(self.nuisance.trial.arms)
+        risk = self.nuisance.trees.predict(with_arm(features, 0, arms))
+        return np.column_stack([features, risk.astype(np.float32)])
+
+    def modifier_names(self, encoding: Encoding) -> tuple[str, ...]:
+        """Names of the columns of ``modifiers``."""
+        return (*encoding.names, BASELINE_RISK) if self.with_risk else encoding.names
+
+
+def learn(
+    nuisance: Nuisance,
+    learner: Learner,
+    trees: Trees | None = None,
+    *,
+    apart: Learnt | None = None,
+) -> Learnt:
+    """Learn the effects of every arm against the control.
+
+    Args:
+        nuisance: The pass, which may serve many learners.
+        learner: ``s``, ``t``, ``x``, ``r``, ``dr``; ``pooled`` (linear, arms share strength);
+            ``average`` of all but T; ``response`` (a ranking: the expected outcome under the arm,
+            no effect); ``flat`` (everybody gets the average effect).
+        trees: Of the final stage, or of T's outcome models; by default by the number of rows.
+        apart: What T learnt from the same pass, whose outcome models X needs; else they are learnt.
+    """
+    if learner == "s":
+        return _joint(nuisance)
+    if learner == "t":
+        return _apart(nuisance, trees or nuisance_trees(len(nuisance.trial)))
+    if learner == "average":
+        return average([learn(nuisance, part, trees, apart=apart) for part in AVERAGED])
+    if learner == "response":
+        return Learnt(learner, nuisance, nuisance.predicted[:, 1:])
+    if learner == "flat":
+        return _constant(nuisance)
+    trial = nuisance.trial
+    # A weak pattern often follows the baseline; with many rows the trees find it by themselves,
+    # and the second pass over the outcome models is saved.
+    with_risk = len(trial) < MANY_ROWS
+    features = trial.features
+    if with_risk:
+        risk = nuisance.predicted[:, 0].astype(np.float32)
+        features = np.column_stack([features, risk])
+    folds = nuisance.final_folds
+    if learner == "pooled":
+        values = nuisance.values
+        ridge = fit_ridge(features, values[:, 1:] - values[:, :1], folds)
+        held = ridge.held_out(features, folds)
+        return Learnt(learner, nuisance, held, pooled=ridge, with_risk=with_risk)
+    settings = trees or effect_trees(len(trial))
+    stages, held_out = [], []
+    everyone = learner == "dr" or len(trial.arms) == 2
+    binned = bin_rows(features, folds, settings.bins) if everyone else None
+    for place in range(1, len(trial.arms)):
+        if learner == "x":
+            if not folds.alone:
+                apart = apart or _apart(nuisance, nuisance_trees(len(trial)))
+            target, weight, rows = imputed_targets(nuisance, apart, place)
+        else:
+            target, weight, rows = _target(nuisance, learner, place)
+        bins = binned or bin_rows(features, folds, settings.bins, rows=rows)
+        stage, told = fit_final_stage(
+            features, target, weight, folds, bins, settings, nuisance.seed + place,
+            rows=None if everyone else rows, threads=nuisance.threads,
+        )  # fmt: skip
+        stages.append(stage)
+        held_out.append(told)
+    held = np.column_stack(held_out)
+    return Learnt(learner, nuisance, held, stages=tuple(stages), with_risk=with_risk)
+
+
+def average(parts: Sequence[Learnt]) -> Learnt:
+    """The mean of several learners on the same pass."""
+    held = np.mean([part.held_out for part in parts], axis=0)
+    return Learnt("average", parts[0].nuisance, held, parts=tuple(parts))
+
+
+def r_loss(nuisance: Nuisance, effects: Floats) -> Floats:
+    """What each row says against an effect model, ``(rows, arms - 1)``; 0 outside arm and control.
+
+    The square of what remains of an outcome once its mean and the effect of its arm are taken off,
+    each row by the chance of its arm (Nie & Wager, 2021). Its mean is least at the true effects.
+    """
+    found = np.zeros((len(nuisance.trial), len(nuisance.trial.arms) - 1))
+    for place in range(1, len(nuisance.trial.arms)):
+        target, weight, rows = _target(nuisance, "r", place)
+        own = weight[rows] * (target[rows] - effects[rows, place - 1]) ** 2
+        found[rows, place - 1] = own
+    return found
+
+
+def _target(nuisance: Nuisance, learner: Learner, place: int) -> tuple[Floats, Floats, Ints]:
+    """Target and weight of every row for one arm, and the rows that say something about it."""
+    trial, predicted = nuisance.trial, nuisance.predicted
+    if learner == "dr":
+        values = nuisance.values
+        n = len(trial)
+        return values[:, place] - values[:, 0], np.broadcast_to(1.0, n), np.arange(n)
+    share, row_weight, rows = _pair(trial, place)
+    left = (trial.arm == place) - share
+    mean = share * predicted[:, place] + (1 - share) * predicted[:, 0]
+    return (trial.outcome - mean) / left, row_weight * left**2, rows
+
+
+def imputed_targets(
+    nuisance: Nuisance, apart: Learnt | None, place: int
+) -> tuple[Floats, Floats, Ints]:
+    """X's targets: what came less what was expected under the other arm, and their weights.
+
+    With one outcome model per arm (``apart``): that of the other arm has not seen the row, which
+    was in its own arm, and a fold's final model learns from outcome models without that fold's
+    rows, or its held-out effects would know them. With very many rows the outcomes that the pass
+    expects serve, held out: models of an arm apart would expect the same.
+
+    Weights of the R-loss combine the two regressions of X exactly as its own formula does: (1 - e)
+    times that of the treated and e times that of the control.
+    """
+    trial, folds = nuisance.trial, nuisance.final_folds
+    share, row_weight, rows = _pair(trial, place)
+    treated = trial.arm == place
+    weight = row_weight * (treated - share) ** 2
+    if apart is None:
+        expected = nuisance.predicted
+        told = np.where(treated, trial.outcome - expected[:, 0], expected[:, place] - trial.outcome)
+        return told, weight, rows
+    target = np.zeros((folds.count, len(trial)))
+    for fold in folds.range:
+        for code, other in ((0, place), (place, 0)):
+            own = np.flatnonzero(trial.arm == code)
+            told = apart.outcomes[other].of_fold_at(fold, trial.features, own)
+            gap = trial.outcome[own] - told
+            target[fold, own] = gap if code == place else -gap
+    return target, weight, rows
+
+
+def _pair(trial: Trial, place: int) -> tuple[Floats, Floats, Ints]:
+    """Chance of an arm among it and the control, weights beside it, and the rows of the two."""
+    rows = np.flatnonzero((trial.arm == place) | (trial.arm == 0))
+    own, other = trial.chances[:, place], trial.chances[:, 0]
+    if np.isnan(own[rows]).any() or np.isnan(other[rows]).any():
+        # Only the chance of the arm given is known: rows weighted by its inverse stand for a trial
+        # in halves.
+        return np.full(len(trial), 0.5), 1 / trial.own_chance, rows
+    return own / (own + other), np.ones(len(trial)), rows
+
+
+def _constant(nuisance: Nuisance) -> Learnt:
+    """The average effect for all; on the rows learnt from, that of the other folds."""
+    values = nuisance.values
+    effects, folds = values[:, 1:] - values[:, :1], nuisance.folds
+    held = np.empty_like(effects)
+    for fold in folds.range:
+        held[folds.unseen(fold)] = effects[folds.learns(fold)].mean(axis=0)
+    level = tuple(effects.mean(axis=0).tolist())
+    return Learnt("flat", nuisance, held, level=level)
+
+
+def _joint(nuisance: Nuisance) -> Learnt:
+    """S: the joint model of the pass, stopped where the R-loss of its effects is least."""
+    trial, model = nuisance.trial, nuisance.trees
+    grown = (len(model.losses) - 1) * model.look
+    best, told = np.inf, np.zeros((len(trial), len(trial.arms) - 1))
+    kept = 0
+    looks = {round(grown * look / _LOOKS) for look in range(1, _LOOKS + 1)} | {model.rounds}
+    if len(trial) >= MANY_ROWS:
+        looks = {model.rounds}
+    for rounds in sorted(looks - {0}):
+        predicted = predict_arms(model, trial, nuisance.folds, rounds)
+        effects = predicted[:, 1:] - predicted[:, :1]
+        loss = float(r_loss(nuisance, effects).sum())
+        if loss < best:
+            best, told, kept = loss, effects, rounds
+    return Learnt("s", nuisance, told, outcomes=(model,), rounds=kept)
+
+
+def _apart(nuisance: Nuisance, settings: Trees) -> Learnt:
+    """T: an outcome model per arm, on the folds of the pass."""
+    trial, folds = nuisance.trial, nuisance.folds
+    models = []
+    for place in range(len(trial.arms)):
+        rows = np.flatnonzero(trial.arm == place)
+        binned = bin_rows(trial.features, folds, settings.bins, rows=rows, most=NUISANCE_ROWS)
+        objective: Objective = "binary:logistic" if trial.kind == "binary" else "reg:squarederror"
+        own = replace(settings, leaf=min(settings.leaf, max(len(rows) / 50, 1)))
+        models.append(
+            boost(binned, trial.outcome, own, nuisance.seed + place, objective=objective,
+                  threads=nuisance.threads)
+        )  # fmt: skip
+    told = [model.held_out(trial.features, folds) for model in models]
+    held = np.column_stack([one - told[0] for one in told[1:]])
+    return Learnt("t", nuisance, held, outcomes=tuple(models))

@@ -1,0 +1,232 @@
+"""Trial: who was given which arm by chance, and what came of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from journeylab.errors import ContractError
+from journeylab.uplift.covariates import Encoding, Features, learn_encoding
+from journeylab.uplift.scores import Floats, Ints
+from journeylab.uplift.settings import MOST_ARMS
+
+Kind = Literal["binary", "continuous", "zero-inflated"]
+Propensity = str | Mapping[str, float] | Mapping[str, str]
+# Share of zeros from which an amount counts as zero-inflated.
+_MANY_ZEROS = 0.5
+FEWEST_IN_ARM = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """The rows of one trial, checked.
+
+    Attributes:
+        index: Of the frame.
+        outcome: ``(rows,)``, in ``unit``.
+        kind: Of the outcome.
+        arm: ``(rows,)`` position in ``arms``.
+        arms: Labels; the first is the control.
+        chances: ``(rows, arms)``: chance of each arm; where only that of the arm given is known,
+            the others are NaN.
+        features: ``(rows, columns)``.
+        encoding: Of the covariates.
+        clusters: ``(rows,)`` from 0, or ``None``.
+        unit: Of the outcome.
+        observational: Whether the chances are guessed from data: then differences are no effects,
+            unless everything that moved the choice is among the covariates.
+    """
+
+    index: pd.Index
+    outcome: Floats
+    kind: Kind
+    arm: Ints
+    arms: tuple[str, ...]
+    chances: Floats
+    features: Features
+    encoding: Encoding
+    clusters: Ints | None
+    unit: str
+    observational: bool
+
+    def __len__(self) -> int:
+        return len(self.outcome)
+
+    @property
+    def own_chance(self) -> Floats:
+        """Chance of the arm that was given, ``(rows,)``."""
+        return np.asarray(self.chances[np.arange(len(self)), self.arm])
+
+    def take(self, rows: Ints) -> "Trial":
+        """The same of some rows."""
+        clusters = self.clusters
+        if clusters is not None:
+            clusters = np.unique(clusters[rows], return_inverse=True)[1].astype(np.int64)
+        return Trial(
+            self.index[rows], self.outcome[rows], self.kind, self.arm[rows], self.arms,
+            self.chances[rows], self.features[rows], self.encoding, clusters, self.unit,
+            self.observational,
+        )  # fmt: skip
+
+
+def read_trial(
+    frame: pd.DataFrame,
+    outcome: str,
+    arm: str,
+    control: str,
+    covariates: Sequence[str],
+    propensity: Propensity | Literal["estimate"],
+    *,
+    clusters: str | None = None,
+    unit: str = "outcome",
+    most_arms: int | None = MOST_ARMS,
+) -> Trial:
+    """Check a frame and take it apart.
+
+    Args:
+        frame: One row per customer (and per round, where ``clusters`` names the customer).
+        outcome: Column; numbers, none missing.
+        arm: Column; labels as text.
+        control: Label of the arm that effects are measured against.
+        covariates: Columns known before the arm was drawn; numbers, flags or categories.
+        propensity: Column with the chance of the arm *given*; or arm -> constant share; or arm ->
+            column with the chance of that arm; or ``"estimate"``, which makes what follows
+            observational.
+        clusters: Column; rows with the same value are not independent.
+        unit: Of the outcome.
+        most_arms: Beside the control; ``None`` for no limit.
+
+    Raises:
+        ContractError: A column is missing, or a row or arm cannot be used; the message counts them.
+    """
+    columns = [outcome, arm, *([clusters] if clusters else [])]
+    if missing := [name for name in columns if name not in frame.columns]:
+        raise ContractError(f"the frame lacks columns: {', '.join(missing)}")
+    _refuse_leaks(frame, outcome, arm, covariates)
+    given = frame[arm]
+    if unknown := int(given.isna().sum()):
+        raise ContractError(f"the arm is missing for {unknown} of {len(frame)} rows")
+    labels = given.astype(str)
+    names = _arms(labels, str(control), most_arms)
+    code = pd.Categorical(labels, categories=list(names)).codes.astype(np.int64)
+    y = _outcome(frame[outcome])
+    if frame.index.has_duplicates and clusters is None:
+        twice = frame.index[frame.index.duplicated(keep=False)]
+        raise ContractError(
+            f"{twice.nunique()} customers have more than one row ({len(twice)} rows): keep one arm "
+            "each, or name the customer as clusters where they were drawn again each round"
+        )
+    estimated = isinstance(propensity, str) and propensity == "estimate"
+    chances = (
+        np.full((len(frame), len(names)), np.nan)
+        if estimated
+        else _chances(frame, labels, code, names, propensity)
+    )
+    encoding = learn_encoding(frame, covariates)
+    numbered = None
+    if clusters is not None:
+        numbered = np.asarray(pd.factorize(frame[clusters])[0], dtype=np.int64)
+        if lost := int((numbered < 0).sum()):
+            raise ContractError(f"{clusters} is missing for {lost} of {len(frame)} rows")
+    return Trial(
+        frame.index, y, kind_of(y), code, names, chances, encoding.encode(frame), encoding,
+        numbered, unit, estimated,
+    )  # fmt: skip
+
+
+def kind_of(outcome: Floats) -> Kind:
+    """What sort of outcome: 0 or 1; amounts of which most are 0; or any number."""
+    if np.isin(outcome, (0.0, 1.0)).all():
+        return "binary"
+    if outcome.min() >= 0 and float((outcome == 0).mean()) >= _MANY_ZEROS:
+        return "zero-inflated"
+    return "continuous"
+
+
+def _refuse_leaks(frame: pd.DataFrame, outcome: str, arm: str, covariates: Sequence[str]) -> None:
+    for name, role in ((outcome, "outcome"), (arm, "arm")):
+        if name in covariates:
+            raise ContractError(f"the {role} {name!r} is among the covariates; leave it out")
+    actual = frame[outcome]
+    for name in covariates:
+        if name not in frame.columns or not pd.api.types.is_numeric_dtype(frame[name]):
+            continue
+        if len(frame) > 2 and np.array_equal(frame[name].to_numpy(), actual.to_numpy()):
+            raise ContractError(f"covariate {name!r} is the outcome {outcome!r} under another name")
+
+
+def _arms(labels: pd.Series, control: str, most: int | None) -> tuple[str, ...]:
+    counts = labels.value_counts()
+    if control not in counts.index:
+        raise ContractError(
+            f"nobody has the control {control!r}; arms are {', '.join(sorted(counts.index))}"
+        )
+    names = (control, *sorted(name for name in counts.index if name != control))
+    if len(names) < 2:
+        raise ContractError(f"there is no arm beside the control {control!r}")
+    if small := [name for name in names if counts[name] < FEWEST_IN_ARM]:
+        rows = int(counts[small].sum())
+        told = ", ".join(f"{name} ({counts[name]})" for name in small[:5])
+        raise ContractError(
+            f"an arm needs {FEWEST_IN_ARM} rows or more; {len(small)} of {len(names)} have fewer, "
+            f"{rows} rows in all: {told}; leave them out or join them to another arm"
+        )
+    if most is not None and len(names) - 1 > most:
+        raise ContractError(
+            f"{len(names) - 1} arms beside the control are more than the {most} that are learnt "
+            "one by one; use learner='pooled', which shares strength between arms"
+        )
+    return names
+
+
+def _outcome(column: pd.Series) -> Floats:
+    if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)):
+        raise ContractError(f"the outcome {column.name!r} must hold numbers; it is {column.dtype}")
+    y = column.to_numpy(dtype=float, na_value=np.nan)
+    if bad := int((~np.isfinite(y)).sum()):
+        raise ContractError(
+            f"the outcome is missing for {bad} of {len(y)} rows: their window may not have closed "
+            "yet; leave late entrants out"
+        )
+    if len(y) == 0 or np.ptp(y) == 0:
+        told = f"{y[0]:g} for all {len(y)} rows" if len(y) else "empty"
+        raise ContractError(f"the outcome is {told}: there is no effect to learn")
+    return np.asarray(y)
+
+
+def _chances(
+    frame: pd.DataFrame, labels: pd.Series, code: Ints, names: tuple[str, ...], given: Propensity
+) -> Floats:
+    n = len(frame)
+    if isinstance(given, str):
+        chances = np.full((n, len(names)), np.nan)
+        if given not in frame.columns:
+            raise ContractError(f"there is no propensity column {given!r}")
+        own = frame[given].to_numpy(dtype=float, na_value=np.nan)
+        chances[np.arange(n), code] = own
+        if len(names) == 2:
+            chances[np.arange(n), 1 - code] = 1 - own
+    else:
+        if missing := [name for name in names if name not in given]:
+            raise ContractError(f"propensity lacks arms: {', '.join(missing)}")
+        told = [given[name] for name in names]
+        if any(isinstance(value, str) for value in told):
+            chances = np.empty((n, len(names)))
+            for place, value in enumerate(told):
+                chances[:, place] = (
+                    frame[value].to_numpy(float) if isinstance(value, str) else value
+                )
+        else:
+            # One row that all share.
+            chances = np.broadcast_to(np.array(told, dtype=float), (n, len(names)))
+        if bad := int((chances.sum(axis=1) > 1 + 1e-6).sum()):
+            raise ContractError(f"propensities add up to more than 1 in {bad} of {n} rows")
+    own = chances[np.arange(n), code]
+    if bad := int((~((own > 0) & (own < 1))).sum()):
+        raise ContractError(
+            f"propensities must lie inside (0, 1); {bad} of {n} do not: such rows had no chance of "
+            "another arm and say nothing of an effect; leave them out"
+        )
+    return chances

@@ -1,0 +1,129 @@
+"""The choice of a learner: judged on rows it has not seen, and free to choose none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from journeylab.errors import ContractError
+from journeylab.uplift.comparison import compare
+from journeylab.uplift.groups import group_effects
+from journeylab.uplift.settings import Trees
+
+COVARIATES = ("age", "spend", "recent")
+
+
+def world(rows: int, seed: int, slope: float):
+    draw = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "age": draw.standard_normal(rows),
+            "spend": draw.exponential(1, rows),
+            "recent": draw.integers(0, 2, rows),
+            "arm": np.where(draw.random(rows) < 0.7, "sms", "none"),
+        }
+    )
+    effect = 0.3 + slope * frame["age"]
+    moved = effect * (frame["arm"] == "sms")
+    frame["outcome"] = frame["spend"] + moved + draw.standard_normal(rows)
+    return frame, effect
+
+
+def compared(frame, **changes):
+    options = {
+        "propensity": {"none": 0.3, "sms": 0.7},
+        "learners": ("dr", "pooled"),
+        "folds": 2,
+        "inner_folds": 2,
+        "rng": 3,
+    } | changes
+    return compare(frame, "outcome", "arm", "none", COVARIATES, **options)
+
+
+def test_where_all_are_changed_alike_the_average_is_chosen():
+    for seed in range(5):
+        frame, _ = world(1200, seed, slope=0.0)
+        found = compared(frame, rng=seed)
+        assert found.chosen == "flat"
+        assert "no ranking is better than chance" in found.reason
+        assert found.fit.effects(frame).nunique()["sms"] == 1
+        chosen = found.fit.effects(frame)["sms"].iloc[0]
+        assert abs(chosen - 0.3) < 4 * 2.2 / 1200**0.5
+
+
+def test_where_effects_differ_a_learner_is_chosen_and_ranks_nearly_as_the_truth():
+    frame, effect = world(4000, 1, slope=0.6)
+    found = compared(frame)
+    assert found.chosen in ("dr", "pooled", "s")
+    table = found.table.set_index("learner")
+    assert list(table.index) == ["selected", "s", "dr", "pooled", "response", "flat", "random"]
+    assert table.loc["selected", "autoc_low"] > 0
+    assert table.loc["flat", "autoc"] == pytest.approx(0, abs=1e-12)
+    assert table.loc["random", "autoc_low"] < 0 < table.loc["random", "autoc_high"]
+    # the mean of TOC for a normal effect of deviation 0.6 ranked by itself is 0.6
+    assert table.loc["selected", "autoc"] == pytest.approx(0.6, abs=0.15)
+    assert np.corrcoef(found.rankings["selected"]["sms"], effect)[0, 1] > 0.8
+
+
+def test_the_selected_line_is_made_of_the_choices_of_the_folds():
+    frame, _ = world(1500, 2, slope=0.4)
+    found = compared(frame)
+    folds = found.scores.folds
+    assert len(found.choices) == 2
+    for fold, choice in enumerate(found.choices):
+        own = folds == fold
+        left, right = (found.rankings[name]["sms"].to_numpy()[own] for name in ("selected", choice))
+        assert (left == right).all()
+
+
+def test_a_fold_is_ranked_by_models_that_have_not_seen_its_outcomes():
+    frame, _ = world(1000, 4, slope=0.4)
+    first = compared(frame)
+    own = first.scores.folds == 0
+    again = compared(frame.assign(outcome=frame["outcome"].where(~own, -frame["outcome"])))
+    assert (again.scores.folds == first.scores.folds).all()
+    assert again.choices[0] == first.choices[0]
+    for name in ("s", "dr", "pooled", "response", "selected"):
+        left, right = (one.rankings[name]["sms"].to_numpy()[own] for one in (first, again))
+        assert left.tobytes() == right.tobytes()
+
+
+def test_a_paired_difference_is_known_better_than_its_parts():
+    frame, _ = world(2000, 5, slope=0.5)
+    found = compared(frame)
+    apart = found.difference("pooled", "dr", "sms")
+    width = apart.ci_high - apart.ci_low
+    own = found.measured("pooled", "sms").estimate()
+    assert width < own.ci_high - own.ci_low
+    assert apart.value == pytest.approx(
+        found.measured("pooled", "sms").value - found.measured("dr", "sms").value
+    )
+
+
+def test_guessed_propensities_and_unknown_names_are_refused():
+    frame, _ = world(300, 6, slope=0.0)
+    with pytest.raises(ContractError, match="observational differences are no effects"):
+        compared(frame, propensity="estimate")
+    with pytest.raises(ContractError, match="unknown learners: forest"):
+        compared(frame, learners=("forest",))
+    with pytest.raises(ContractError, match="criterion must be autoc or qini_rate"):
+        compared(frame, criterion="gini")
+
+
+def test_held_out_effects_do_not_look_better_than_chance_where_there_is_nothing():
+    """25 trials of equal effects: what groups and actions are made of has a mean z about 0."""
+    draws = []
+    trees = Trees(rounds=60, depth=2, step=0.1, leaf=20, penalty=20, rows=0.8)
+    for seed in range(25):
+        frame, _ = world(800, seed, slope=0.0)
+        found = compared(frame, learners=("dr",), rng=seed, base=trees, final=trees)
+        if found.rankings["dr"]["sms"].nunique() <= 2:
+            draws.append((0.0, 0.0))  # constant in both folds: says nothing, rightly
+            continue
+        groups = group_effects(found.scores, found.rankings["dr"], groups=2).table
+        gap = groups["measured"].iloc[1] - groups["measured"].iloc[0]
+        ranked = found.measured("dr", "sms")
+        draws.append(
+            (ranked.value / ranked.standard_error, gap / np.hypot(*groups["measured_error"]))
+        )
+    assert (np.abs(np.mean(draws, axis=0)) < 3 / 25**0.5).all()
+    assert (np.std(draws, axis=0) > 0.5).all()
