@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -380,26 +379,39 @@ def test_the_fit_sees_no_outcome_after_the_judged_landmark():
     judged_rows = moved["landmark"] == DAY_3
     moved.loc[judged_rows & (moved["duration"] < 50), "duration"] = 50
     covariates = ["days_since_last", "frequency"]
-    one, other = (churn.validate_out_of_time(rows, covariates) for rows in (frame, moved))
-    pd.testing.assert_frame_equal(one.fit.coefficients, other.fit.coefficients)
-    pd.testing.assert_frame_equal(one.no_purchase, other.no_purchase)
-    assert one.scores["observed"].tolist() != other.scores["observed"].tolist()
-    assert one.fit.last_landmark < one.landmark
-    assert one.train_landmarks == 2
+    fits = [churn.fit_cox(churn.outcomes_until(rows, DAY_3), covariates) for rows in (frame, moved)]
+    pd.testing.assert_frame_equal(fits[0].coefficients, fits[1].coefficients)
+    tests = [rows[rows["landmark"] == DAY_3] for rows in (frame, moved)]
+    told = [fit.survival(test, [30, 60]) for fit, test in zip(fits, tests, strict=True)]
+    pd.testing.assert_frame_equal(told[0], told[1])
+    seen = [churn.no_purchase(test, [30])[30].value for test in tests]
+    assert seen[0] != seen[1]
+    assert fits[0].last_landmark < DAY_3
+
+
+def last_day(frame, horizon=30.0):
+    """Cox on the first two landmarks, scored on the third."""
+    train, test = churn.outcomes_until(frame, DAY_3), frame[frame["landmark"] == DAY_3]
+    fit = churn.fit_cox(train, ["days_since_last", "frequency"])
+    told = fit.survival(test, [horizon])
+    scores = churn.score(
+        test, {"Cox": told}, train=train, rng=1, times=[horizon], horizons=[horizon], draws=50
+    )
+    return train, test, told, scores
 
 
 def test_scores_without_censoring_are_plain_means():
     frame = stacked(17)
-    judged = churn.validate_out_of_time(frame, ["days_since_last", "frequency"], [30])
-    stayed = (judged.test["duration"] > 30).astype(float)
-    score = judged.scores.iloc[0]
-    assert score["brier"] == pytest.approx(((judged.no_purchase[30] - stayed) ** 2).mean())
-    train = frame[frame["landmark"] < DAY_3]
+    train, test, told, scores = last_day(frame)
+    stayed = (test["duration"] > 30).astype(float)
+    brier = scores.by_time.set_index("model")["brier"]
+    assert brier["Cox"] == pytest.approx(((told[30.0] - stayed) ** 2).mean())
     same = survival_at(kaplan_meier(count_events(train["duration"], train["event"])), [30])
-    assert score["baseline"] == pytest.approx(same["survival"].iloc[0])
-    assert score["brier_baseline"] == pytest.approx(((score["baseline"] - stayed) ** 2).mean())
-    assert score["skill"] == pytest.approx(1 - score["brier"] / score["brier_baseline"])
-    assert 0 < score["skill_low"] < score["skill"] < score["skill_high"] < 1
+    share = same["survival"].iloc[0]
+    assert brier["Kaplan-Meier"] == pytest.approx(((share - stayed) ** 2).mean())
+    own = scores.table.set_index("model").loc["Cox"]
+    assert own["skill"] == pytest.approx(1 - brier["Cox"] / brier["Kaplan-Meier"])
+    assert 0 < own["skill_low"] < own["skill"] < own["skill_high"] < 1
 
 
 def test_censoring_hardly_moves_the_brier_score():
@@ -412,9 +424,9 @@ def test_censoring_hardly_moves_the_brier_score():
         seen = frame.assign(
             duration=frame["duration"].where(~lost, sight), event=frame["event"].where(~lost, 0)
         )
-        for rows, scores in ((frame, full), (seen, cut)):
-            judged = churn.validate_out_of_time(rows, ["days_since_last", "frequency"], [30])
-            scores.append(judged.scores["brier"].iloc[0])
+        for rows, found in ((frame, full), (seen, cut)):
+            scores = last_day(rows)[3]
+            found.append(scores.by_time.set_index("model").loc["Cox", "brier"])
     gap = np.array(cut) - np.array(full)
     # unbiased: the mean gap lies within three of its standard errors, and is small
     assert abs(gap.mean()) < 3 * gap.std(ddof=1) / np.sqrt(8)
@@ -422,8 +434,9 @@ def test_censoring_hardly_moves_the_brier_score():
 
 
 def test_one_landmark_cannot_be_judged_out_of_time():
-    with pytest.raises(ContractError, match="needs an earlier one"):
-        churn.validate_out_of_time(drawn(18), ["warm"])
+    frame = drawn(18)
+    with pytest.raises(ContractError, match="0 of 1 landmark days"):
+        churn.rolling(frame, {"Cox": lambda rows: churn.fit_cox(rows, ["warm"])}, [30.0], rng=1)
 
 
 def test_calibration_groups_are_equal_and_cover_a_true_forecast():
@@ -525,9 +538,10 @@ def test_past_lists_are_the_quiet_the_other_regulars_and_the_rule(known):
     assert lists["other regulars"].tolist() == [False, True, False, False, False, False]
     assert lists["silent for 90 days"].tolist() == [False, False, False, True, False, False]
     outcome = churn.compare_lists(known, lists, 90)
-    assert churn.rule_finding(outcome, 90).startswith("0\xa0% of those silent for 90 days")
-    nobody = churn.compare_lists(known, churn.past_lists(known, silent_days=300), 90)
-    assert churn.rule_finding(nobody, 90) == "Nobody was silent for 300 days on the judged day"
+    share = f"{100 * outcome['no_purchase'].iloc[0]:.0f}\xa0% of the quiet regulars stayed away 90"
+    assert churn.lists_finding(outcome, 90).startswith(share)
+    nobody = outcome.assign(customers=0)
+    assert churn.lists_finding(nobody, 90) == "Nobody was a quiet regular on the judged day"
 
 
 def outcome_of(quiet, quiet_low, other, customers=(50, 200, 80)):
@@ -556,24 +570,10 @@ def test_the_contact_advice_needs_long_lists_that_mark_leavers():
         churn.contact_advice(arms, alone.iloc[::-1], **given)
 
 
-def test_doubts_name_a_wrong_level_and_a_model_no_better_than_silence():
-    judged = churn.validate_out_of_time(stacked(23), ["days_since_last", "frequency"])
-    right = judged.scores.assign(predicted=judged.scores["observed"])
-    calm = replace(judged, scores=right, concordance=0.7, concordance_baseline=0.6)
-    assert churn.doubts(calm) == []
-    (level,) = churn.doubts(replace(calm, scores=right.assign(predicted=right["ci_low"] - 0.05)))
-    assert "risk within 30 days came out" in level
-    assert "too low" in level
-    (order,) = churn.doubts(replace(calm, concordance=0.6))
-    assert "no better than the days since the last purchase alone (concordance 0.600" in order
-    (few,) = churn.doubts(replace(calm, test=judged.test.head(40)))
-    assert "judged on 40 customers of 2024-09-28 only" in few
-
-
 def test_nothing_given_is_changed():
     frame = stacked(22)
     before = frame.copy(deep=True)
-    churn.validate_out_of_time(frame, ["days_since_last", "frequency"])
+    last_day(frame)
     churn.outcomes_until(frame, DAY_2)
     churn.curves_by_segment(frame, churn.bands(frame["frequency"], 3))
     pd.testing.assert_frame_equal(frame, before)
@@ -620,11 +620,18 @@ def test_real_households_come_back_as_counted(complete_journey):
 
 
 def test_on_real_households_the_model_beats_its_baselines_out_of_time(complete_journey):
-    judged = churn.validate_out_of_time(complete_journey)
-    assert judged.train_landmarks == 2
-    assert (judged.scores["skill_low"] > 0.1).all()
-    assert judged.concordance > judged.concordance_baseline + 0.03
-    quiet = churn.quiet_regulars(judged.test)
-    lists = {"quiet": quiet, "others": churn.regulars(judged.test) & ~quiet}
-    table = churn.compare_lists(judged.test, lists, 30).set_index("list")
+    last = pd.to_datetime(complete_journey["landmark"]).max()
+    train = churn.outcomes_until(complete_journey, last)
+    test = complete_journey[complete_journey["landmark"] == last]
+    assert train["landmark"].nunique() == 2
+    told = churn.fit_cox(train).survival(test, [30.0, 60.0, 90.0])
+    scores = churn.score(test, {"Cox": told}, train=train, rng=1, draws=200)
+    by_time = scores.by_time.pivot_table("brier", "time", "model")
+    assert (1 - by_time["Cox"] / by_time["Kaplan-Meier"] > 0.1).all()
+    each = scores.table.set_index("model")
+    assert each.loc["Cox", "skill_low"] > 0.1
+    assert each.loc["Cox", "harrell_c"] > each.loc["recency alone", "harrell_c"] + 0.03
+    quiet = churn.quiet_regulars(test)
+    lists = {"quiet": quiet, "others": churn.regulars(test) & ~quiet}
+    table = churn.compare_lists(test, lists, 30).set_index("list")
     assert table.loc["quiet", "ci_low"] > table.loc["others", "ci_high"]

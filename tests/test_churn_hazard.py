@@ -85,7 +85,8 @@ def test_known_curves_are_found_within_four_standard_errors(seed, layout):
         n_risk = [(frame[group]["duration"] >= t).sum() for t in (25, 75)]
         error = at * np.sqrt((1 - at) / at / np.array(n_risk))
         assert (np.abs(found[row] - true[row]) < 4 * error).all()
-        assert error.max() < 0.03
+        # S(75) = .47 and .13 among 760 and 210 still watched: .018 and .023, counted to 10 %
+        assert error[1] == pytest.approx((0.0181, 0.0233)[row], rel=0.15)
     assert (np.diff(found, axis=0) < -0.1).all()
 
 
@@ -160,11 +161,22 @@ def test_a_covariate_of_one_cause_moves_that_cause():
     rate_a, rate_b = np.array([1 / 120, 1 / 30]), 1 / 80
     ended = 1 - np.exp(-60 * (rate_a + rate_b))
     expected = np.stack([rate_a, np.full(2, rate_b)], axis=1) / (rate_a + rate_b)[:, None]
-    # four standard errors of a share among 2500
+    # four standard errors of a share among 2500, at most .01 each
     assert found.to_numpy() == pytest.approx(expected * ended[:, None], abs=0.04)
-    explained = fit.explain(pd.DataFrame({"x": [0.0, 1.0]}), [40.0], cause="a")
+    probe, time = pd.DataFrame({"x": [0.0, 1.0]}), 40.0
+    # a bin knows the rate of a group to 1 in the root of that group's events in it
+    start, end = fit.bins.edges[fit.bins.holding([time])[0] + np.array([0, 1])]
+    inside = frame["duration"].between(start, end, inclusive="right") & (frame["cause"] == "a")
+    events = (inside & (frame["event"] == 1)).groupby(frame["x"]).sum().to_numpy(float)
+    rate = fit.hazard(probe, [time], cause="a")[time].to_numpy()
+    assert (np.abs(np.log(rate / rate_a)) < 4 / np.sqrt(events)).all()
+    explained = fit.explain(probe, [time], cause="a")
     gap = explained.contributions[1, 0, 0] - explained.contributions[0, 0, 0]
-    assert gap == pytest.approx(np.log(4), abs=0.5)
+    # log-odds of cause a against no event within the bin, as the rates give it
+    odds = rate_a / (rate_a + rate_b) * np.expm1((rate_a + rate_b) * (end - start))
+    error = np.sqrt((1 / events).sum())
+    assert 4 * error < np.log(4) / 2
+    assert abs(gap - np.log(odds[1] / odds[0])) < 4 * error
 
 
 def test_the_level_is_right_before_the_first_tree():
@@ -331,14 +343,16 @@ def test_contributions_add_up_to_the_scored_hazard(layout):
     frame = drawn(1, n=1000)
     frame.loc[::5, "x"] = np.nan
     frame["text"] = np.where(frame["noise"] > 0, "a", "b")
-    settings = replace(SMALL, depth=4, rounds=60, least_events=40.0, shrinkage=40.0)
+    # a leaf with one output per bin parts its events among 15 of them: it needs more
+    few = 40.0 if layout == "sampled" else 100.0
+    settings = replace(SMALL, depth=4, rounds=60, least_events=few, shrinkage=few)
     fit = churn.fit_hazard(frame, bins=15, layout=layout, settings=settings, rng=1)
     ends = fit.bins.edges[1:].tolist()
     explained = fit.explain(frame.head(40), ends)
     log_odds = explained.baseline + explained.contributions.sum(axis=2)
     passed = np.cumsum(np.logaddexp(0, log_odds.astype(float)), axis=1)
     assert np.exp(-passed) == pytest.approx(fit.survival(frame.head(40), ends), abs=1e-5)
-    assert explained.mean_size().loc["x"].mean() > 1.5 * explained.mean_size().loc["noise"].mean()
+    assert explained.mean_size().loc["x"].mean() > 3 * explained.mean_size().loc["noise"].mean()
     assert explained.of(frame.index[3]).shape == (len(explained.covariates), 15)
     assert explained.at(ends[2]).shape == (40, len(explained.covariates))
 

@@ -1,5 +1,6 @@
 """A whole churn study: opened from tables, judged, and read out in sentences."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -112,6 +113,36 @@ def test_findings_are_sentences_that_hold_for_the_tables(judged_shop):
     table = churn.no_purchase_by_segment(study.rows, names, study.ends)
     assert "do not buy for 30 days" in churn.bands_finding(study, table, unit)
     assert all(doubt.endswith(".") for doubt in churn.judged_doubts(judged))
+
+
+def test_doubts_name_a_wrong_level_a_plainer_rival_and_few_customers(judged_shop):
+    judged = judged_shop
+    rolled, day = judged.rolling, judged.judged_on
+    right = judged.out_of_time().iloc[0]
+    own = rolled.differences.assign(reading="better")
+
+    def doubts(level=right["observed"], differences=own, customers=300):
+        scores = judged.scores
+        near = (scores.by_time["model"] == "hazard") & (
+            scores.by_time["time"] == scores.horizons[0]
+        )
+        by_time = scores.by_time.assign(predicted=scores.by_time["predicted"].mask(near, level))
+        scores = replace(scores, by_time=by_time, customers=customers)
+        every = {**rolled.scores, day: scores}
+        changed = replace(rolled, differences=differences, scores=every)
+        said = churn.judged_doubts(replace(judged, rolling=changed))
+        warnings = [one.evidence for one in judged.study.leaks.warnings]
+        return [text for text in said if not text.startswith(tuple(warnings) or ("-",))]
+
+    assert doubts() == []
+    (level,) = doubts(level=right["ci_low"] - 0.05)
+    assert f"From {day} the share who" in level
+    assert "too low: use the ranking, not the level" in level
+    tied = own["reading"].mask(own["against"] == "recency alone", "not told apart")
+    (order,) = doubts(differences=own.assign(reading=tied))
+    assert "or is worse than, recency alone: prefer the plainer one" in order
+    (few,) = doubts(customers=40)
+    assert f"judged on 40 customers of {day} only" in few
 
 
 def test_memberships_make_a_study_of_contracts():

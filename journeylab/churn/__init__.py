@@ -10,10 +10,9 @@ A customer seen on several landmarks is one customer; every interval here allows
 
 from journeylab.churn.advice import (
     contact_advice,
-    doubts,
+    lists_finding,
     past_lists,
     past_outcomes,
-    rule_finding,
     weekly_advice,
     weekly_contacts,
 )
@@ -48,7 +47,6 @@ from journeylab.churn.early_warning import (
     early_warning,
     model_hash,
 )
-from journeylab.churn.evaluation import OutOfTime, validate_out_of_time
 from journeylab.churn.explanation import Explanation
 from journeylab.churn.findings import (
     auc_finding,
@@ -104,7 +102,6 @@ __all__ = [
     "Judgement",
     "LeakReport",
     "Offer",
-    "OutOfTime",
     "Periods",
     "RandomisedTiming",
     "Remaining",
@@ -131,7 +128,6 @@ __all__ = [
     "cox_finding",
     "curves_by_segment",
     "d_calibration",
-    "doubts",
     "dynamic_auc",
     "early_warning",
     "fit_aft",
@@ -149,6 +145,7 @@ __all__ = [
     "leaks_finding",
     "lift",
     "lift_table",
+    "lists_finding",
     "load_hazard",
     "mean_auc",
     "model_hash",
@@ -168,7 +165,6 @@ __all__ = [
     "retention_scenario",
     "rolling",
     "rolling_days",
-    "rule_finding",
     "rule_table",
     "rule_words",
     "save_hazard",
@@ -181,7 +177,6 @@ __all__ = [
     "stability",
     "surest",
     "uno_c",
-    "validate_out_of_time",
     "waits_finding",
     "warning_tables",
     "weekly_advice",

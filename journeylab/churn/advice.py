@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from journeylab.churn.contacts import compare_lists, contact_list, quiet_regulars, regulars
-from journeylab.churn.evaluation import OutOfTime
 from journeylab.churn.findings import lift_table
 from journeylab.churn.judgement import HAZARD, Judgement
 from journeylab.errors import ContractError
@@ -37,46 +36,21 @@ def past_lists(
     }
 
 
-def rule_finding(outcome: pd.DataFrame, horizon_days: int) -> str:
-    """One line on the rule of thumb: how many of those it gives up bought again.
+def lists_finding(outcome: pd.DataFrame, horizon_days: int) -> str:
+    """One line on whether silence beyond the own rhythm marked those who stayed away.
 
     Args:
         outcome: ``compare_lists`` of ``past_lists``.
         horizon_days: Its horizon.
     """
-    rule = outcome.iloc[2]
-    if not rule["customers"]:
-        return f"Nobody was {rule['list']} on the judged day"
-    back = _percent(1 - rule["no_purchase"])
-    return f"{back} of those {rule['list']} bought again within {horizon_days} more"
-
-
-def doubts(judged: OutOfTime) -> list[str]:
-    """What speaks against the forecast, each in a sentence; often empty.
-
-    Args:
-        judged: From ``validate_out_of_time``; the level is judged at its shortest horizon.
-    """
-    found, score = [], judged.scores.iloc[0]
-    if not score["ci_low"] <= score["predicted"] <= score["ci_high"]:
-        off = score["predicted"] - score["observed"]
-        found.append(
-            f"Out of time the risk within {score['horizon_days']:.0f} days came out "
-            f"{100 * abs(off):.1f} points too {'low' if off < 0 else 'high'}: use the ranking, not "
-            "the level."
-        )
-    if judged.concordance <= judged.concordance_baseline:
-        found.append(
-            "Out of time the model ranks customers no better than the days since the last purchase "
-            f"alone (concordance {judged.concordance:.3f} against "
-            f"{judged.concordance_baseline:.3f}): rank by silence instead."
-        )
-    if (customers := len(judged.test)) < _FEW_CUSTOMERS:
-        found.append(
-            f"The forecast was judged on {customers} customers of {judged.landmark.date()} only: "
-            "every share here is uncertain by ten points and more."
-        )
-    return found
+    quiet, other = outcome.iloc[0], outcome.iloc[1]
+    if not quiet["customers"]:
+        return "Nobody was a quiet regular on the judged day"
+    stayed = (
+        f"{_percent(quiet['no_purchase'])} of the quiet regulars stayed away {horizon_days} days"
+    )
+    beside = f", {_percent(other['no_purchase'])} of the others" if other["customers"] else ""
+    return stayed + beside
 
 
 def contact_advice(

@@ -21,9 +21,9 @@ class HazardSettings:
         threads: Of the trees; the bytes of a fit do not depend on them.
     """
 
-    rounds: int = 120
+    rounds: int = 160
     depth: int = 5
-    eta: float = 0.15
+    eta: float = 0.12
     least_events: float = 10.0
     shrinkage: float = 5.0
     subsample: float = 0.6
@@ -49,4 +49,4 @@ class HazardSettings:
 
 
 # For trees with one output per bin, whose leaves share their events among the bins.
-VECTOR = HazardSettings(least_events=50.0, shrinkage=100.0)
+VECTOR = HazardSettings(rounds=120, eta=0.15, least_events=50.0, shrinkage=100.0)

@@ -20,9 +20,6 @@ from journeylab.churn.study import Study
 from journeylab.errors import FitError
 
 HAZARD, COX = "hazard", "Cox"
-# Shallow and few trees: a shop's year holds some thousand customers. ``fit_hazard`` searches where
-# no settings are given, which takes minutes.
-SETTINGS = HazardSettings(rounds=60, depth=3)
 _BINS = 15
 _DAYS_PER_MONTH = 30.436875
 _EXPLAINED = 400
@@ -201,7 +198,7 @@ def judge(
     study: Study,
     *,
     rng: int | np.random.Generator,
-    settings: HazardSettings = SETTINGS,
+    settings: HazardSettings | None = None,
     draws: int = 300,
 ) -> Judgement:
     """Fit a hazard model and Cox's on what was known on past days, and judge both after them.
@@ -209,7 +206,8 @@ def judge(
     Args:
         study: From ``open_study``.
         rng: Seed or generator.
-        settings: Of the trees.
+        settings: Of the trees; without them cross-validation chooses, on what was known on the
+            first day judged (for memberships: on each part's own training rows).
         draws: Of the bootstrap.
 
     Raises:
@@ -219,8 +217,14 @@ def judge(
     draw = np.random.default_rng(rng)
     seed = int(draw.integers(2**31))
 
+    chosen = settings
+
     def trees(train: pd.DataFrame) -> HazardFit:
-        return fit_hazard(train, study.covariates, bins=_BINS, settings=settings, rng=seed)
+        nonlocal chosen
+        fit = fit_hazard(train, study.covariates, bins=_BINS, settings=chosen, rng=seed)
+        # days are judged in order: what the first knew, all later ones know
+        chosen = settings if study.contract else fit.settings
+        return fit
 
     def plain(train: pd.DataFrame) -> CoxFit:
         return fit_cox(train, study.plain)
