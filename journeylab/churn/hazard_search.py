@@ -163,7 +163,7 @@ def search(
         total=len(tried) * len(divisions), desc="choosing settings of the hazard", unit=" fits",
         delay=2, leave=False, disable=not sys.stderr.isatty(),
     )  # fmt: skip
-    for fold in divisions:
+    for done, fold in enumerate(divisions, start=1):
         bins = lay_out(fold.known, edges, n_causes)
         if not bins.events.sum():
             continue
@@ -194,8 +194,8 @@ def search(
             bar.update()
         if larger > 1 and len(left) > 1:
             left.sort(key=lambda number: float(np.sum(curves[number], axis=0).min()))
-            bar.total -= (len(left) // 2) * (len(divisions) - 1)
             left = left[: -(-len(left) // 2)]
+            bar.total = bar.n + len(left) * (len(divisions) - done)
     bar.close()
     table = []
     for curve, settings, events in zip(curves, tried, judged_events, strict=True):
@@ -207,7 +207,7 @@ def search(
         table.append(row)
     found = pd.DataFrame(table)
     # candidates that left early were judged on fewer rows: their loss is not to be compared
-    winner = int(found["loss"].iloc[sorted(left)].idxmin())
+    winner = min(sorted(left), key=lambda number: float(found["loss"].iloc[number]))
     return replace(tried[winner], rounds=int(found["rounds"].iloc[winner])), found
 
 
