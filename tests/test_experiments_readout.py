@@ -12,6 +12,7 @@ from journeylab.estimate import Metric, moments_of_frame, moments_of_sums
 from journeylab.experiments.boundaries import spending_boundaries
 from journeylab.experiments.comparison import compare
 from journeylab.experiments.decision import Costs, decide
+from journeylab.experiments.findings import readout_views
 from journeylab.experiments.plan import TestPlan
 from journeylab.experiments.posterior import NormalPosterior
 from journeylab.experiments.readout import readout
@@ -283,3 +284,17 @@ def test_looks_outside_the_plan_and_times_out_of_order_are_refused():
     with pytest.raises(ContractError, match="costs name arms"):
         decide(readout(PLAN, moments, 1), Costs({"other": 1.0}))
     assert norm.isf(0.025) < readout(PLAN, moments, 1).boundaries.critical[0]
+
+
+def test_views_show_shares_in_percent_and_every_number_once():
+    found = readout(PLAN, moments_of_frame(_frame(1, effect=2.0), PLAN.metrics), 3)
+    views = readout_views(found)
+    shares = (found.rows["unit"] == "share").to_numpy()
+    assert shares.any()
+    effect = found.rows["effect"].astype(float).to_numpy()
+    shown = views["intervals"]["effect"].to_numpy()
+    assert shown == pytest.approx(np.where(shares, 100 * effect, effect))
+    assert set(views["intervals"].loc[shares, "unit"]) == {"%"}
+    assert views["bounds"]["anytime_low"].to_numpy()[shares] == pytest.approx(
+        100 * found.rows["anytime_low"].astype(float).to_numpy()[shares]
+    )

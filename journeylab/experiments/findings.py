@@ -14,6 +14,10 @@ from journeylab.experiments.readout import Readout
 from journeylab.experiments.segments import Segments
 
 _LOOKS = 12
+_IN_UNIT = (
+    "mean", "mean_control", "effect", "ci_low", "ci_high", "sequential_low", "sequential_high",
+    "anytime_low", "anytime_high", "expected_loss", "margin",
+)  # fmt: skip
 
 
 def health_finding(health: Health) -> str:
@@ -93,7 +97,8 @@ def readout_views(found: Readout) -> dict[str, pd.DataFrame]:
 
     Returns:
         ``readout`` (change in percent of the control, with the interval of a single look, and the
-        verdict), ``levels``, ``intervals``, ``p_values``, ``chances``. The first column's name
+        verdict), ``levels``, ``intervals``, ``bounds`` (over the looks), ``p_values``,
+        ``chances``; what is in the unit of a share is in percent. The first column's name
         says EXPLORATORY where the plan was not kept.
     """
     rows = found.rows
@@ -101,18 +106,23 @@ def readout_views(found: Readout) -> dict[str, pd.DataFrame]:
     percent = {new: 100 * pd.to_numeric(rows[old]) for old, new in ends.items()}
     verdicts = [str(text).removeprefix(found.mark) for text in rows["verdict"]]
     first = rows[["metric", "arm", "role"]].assign(**percent, verdict=verdicts)
-    fixed = rows.rename(columns={"low": "ci_low", "high": "ci_high"})
+    shown = rows.rename(columns={"low": "ci_low", "high": "ci_high"})
+    # a share of .0068 beside an amount of 1.24 would be rounded away: shares in percent
+    scale = np.where(shown["unit"] == "share", 100.0, 1.0)
+    for column in _IN_UNIT:
+        shown[column] = pd.to_numeric(shown[column]) * scale
+    shown["unit"] = shown["unit"].replace({"share": "%"})
+    key = ["metric", "arm"]
     views = {
         "readout": first,
-        "levels": rows[["metric", "arm", "n", "n_control", "mean", "mean_control", "unit"]],
-        "intervals": fixed[
-            ["metric", "arm", "effect", "ci_low", "ci_high", "sequential_low", "sequential_high"]
+        "levels": shown[[*key, "n", "n_control", "mean", "mean_control", "unit"]],
+        "intervals": shown[[*key, "effect", "ci_low", "ci_high", "unit"]],
+        "bounds": shown[
+            [*key, "sequential_low", "sequential_high", "anytime_low", "anytime_high", "unit"]
         ],
-        "p_values": rows[
-            ["metric", "arm", "p", "p_adjusted", "anytime_p", "anytime_low", "anytime_high"]
-        ],
-        "chances": rows[
-            ["metric", "arm", "chance_to_win", "expected_loss", "rope", "variance_left", "margin"]
+        "p_values": shown[[*key, "p", "p_adjusted", "anytime_p"]],
+        "chances": shown[
+            [*key, "chance_to_win", "expected_loss", "rope", "variance_left", "margin", "unit"]
         ],
     }
     name = f"{found.mark}metric"
