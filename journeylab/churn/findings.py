@@ -14,6 +14,14 @@ from journeylab.churn.leaks import LeakReport
 from journeylab.churn.study import Study
 from journeylab.estimate import Estimate
 
+# a page is read by people who have never met an integrated Brier score
+_FOR_READERS = {
+    "ibs": "squared_error",
+    "uno_c": "concordance",
+    "d_gap": "level_gap",
+    "d_p": "level_p",
+}
+
 
 def waits_finding(study: Study) -> str:
     """How long waits between purchases (or memberships) last."""
@@ -223,13 +231,14 @@ def judged_doubts(judged: Judgement) -> list[str]:
 def score_table(judged: Judgement) -> pd.DataFrame:
     """Scores of the last day with the columns that a reader needs first."""
     columns = ["model", "ibs", "skill", "skill_low", "skill_high", "uno_c", "auc", "d_gap", "d_p"]
-    return judged.scores.table[columns]
+    return judged.scores.table[columns].rename(columns=_FOR_READERS)
 
 
 def origin_table(judged: Judgement) -> pd.DataFrame:
     """Scores from every day judged with the columns that a reader needs first."""
     columns = ["origin", "model", "ibs", "skill", "skill_low", "skill_high", "uno_c"]
-    return judged.rolling.by_origin[[*columns, "predicted", "observed"]]
+    table = judged.rolling.by_origin[[*columns, "predicted", "observed"]]
+    return table.rename(columns=_FOR_READERS)
 
 
 def warning_tables(warning: EarlyWarning) -> dict[str, pd.DataFrame]:

@@ -17,6 +17,7 @@ class Words:
         since: Axis of the time waited.
         going_on: Axis of the share still waiting.
         all_waits: Of whom the curve of waits is.
+        kept: Column and table of the share without the event.
         about: What the page can and cannot say of these data, in a few sentences.
     """
 
@@ -29,6 +30,7 @@ class Words:
     since: str
     going_on: str
     all_waits: str
+    kept: str
     about: str
 
 
@@ -42,6 +44,7 @@ PURCHASES = Words(
     since="Days since the last purchase",
     going_on="Share of waits still going on",
     all_waits="All waits of all customers, those still going on counted as such",
+    kept="no_purchase",
     about=(
         "Nobody signs off in these data: the event is the next purchase after a landmark day, and "
         "churn within h days means no purchase within them. A customer who shops elsewhere looks "
@@ -58,6 +61,7 @@ MEMBERSHIPS = Words(
     since="Days after joining",
     going_on="Share still a member",
     all_waits="All memberships, those still running counted as such",
+    kept="still_member",
     about=(
         "These customers have a contract: the event is the end of the membership, seen on its day, "
         "and time runs from joining. Attributes carry no date and stand as they were at the end; "
