@@ -184,7 +184,8 @@ def by_hand(file: str) -> Callable[[], object]:
 
     connection = duckdb.connect()
     # DuckDB imports pandas at its first answer; that is no cost of the query.
-    connection.execute(_BY_HAND + " LIMIT 0", [file]).fetchall()
+    warming = f"{_BY_HAND} LIMIT 0"
+    connection.execute(warming, [file]).fetchall()
     return lambda: len(connection.execute(_BY_HAND, [file]).fetchall())
 
 
