@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -25,6 +26,19 @@ def a_free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+def wait_for(port: int, seconds: float = 120) -> None:
+    """The server prints its address a moment before it listens there."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the server is stopped by a signal")
@@ -47,6 +61,7 @@ def test_the_lab_opens_on_the_notebook_that_links_all_others(tmp_path):
         jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
         asked = urllib.request.build_opener(urllib.request.ProxyHandler({}), jar)
         token = address.partition("token=")[2]
+        wait_for(port)
         with asked.open(f"http://127.0.0.1:{port}/?token={token}", timeout=180) as page:
             assert page.status == 200
             assert page.url.partition("?")[0].endswith("/lab/tree/00_start_here.ipynb")
