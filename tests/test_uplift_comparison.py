@@ -1,13 +1,17 @@
 """The choice of a learner: judged on rows it has not seen, and free to choose none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from journeylab.errors import ContractError
+from journeylab.uplift.advice import explained, groups_finding, in_words, strongest
 from journeylab.uplift.comparison import compare
 from journeylab.uplift.groups import group_effects
 from journeylab.uplift.settings import Trees
+from journeylab.uplift.toc import autoc
 
 COVARIATES = ("age", "spend", "recent")
 
@@ -127,3 +131,74 @@ def test_held_out_effects_do_not_look_better_than_chance_where_there_is_nothing(
         )
     assert (np.abs(np.mean(draws, axis=0)) < 3 / 25**0.5).all()
     assert (np.std(draws, axis=0) > 0.5).all()
+
+
+def test_what_a_page_explains_adds_up_and_names_what_moves_effects():
+    frame, _ = world(2000, 3, slope=0.6)
+    trees = Trees(rounds=40, depth=2, step=0.1, leaf=20, penalty=20)
+    found = compared(frame, learners=("dr",), base=trees, final=trees)
+    for chosen in ("dr", "response"):
+        fit = replace(found.fit, learner=chosen)
+        told = explained(replace(found, chosen=chosen, fit=fit if chosen == "dr" else found.fit))
+        rows = frame.head(200)
+        values = told.explain(rows, "sms")
+        assert list(values.columns[-2:]) == ["expected outcome as control", "everybody"]
+        # SHAP values of a row add up to its effect
+        assert values.sum(axis=1).to_numpy() == pytest.approx(
+            told.effects(rows)["sms"].to_numpy(), abs=1e-4
+        )
+        assert strongest(told, rows, "sms")["covariate"].iloc[0] == "age"
+    assert told.learner == "pooled"
+    with pytest.raises(ContractError, match="arm must be one of sms"):
+        told.explain(rows, "fax")
+
+
+def test_groups_are_named_in_the_title_only_where_they_are_told_apart():
+    pairs = pd.DataFrame(
+        {
+            "baseline_group": ["low baseline", "high baseline"],
+            "effect_group": ["low effect", "high effect"],
+            "effect": [0.1, 0.9],
+            "ci_low": [0.0, 0.7],
+            "ci_high": [0.2, 1.1],
+        }
+    )
+    told = "sms changes those of high baseline, high effect more than those of low baseline"
+    assert told in groups_finding(pairs, "sms")
+    assert "not told from each other" in groups_finding(pairs.assign(ci_high=1.2), "sms")
+    nothing = pairs.assign(ci_low=-1.0, ci_high=1.2)
+    assert "No group is told" in groups_finding(nothing, "sms")
+    assert in_words(pd.DataFrame({"learner": ["dr", "own"]}))["learner"].tolist() == [
+        "doubly robust scores (DR)",
+        "own",
+    ]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("slope", "trials"), [(0.0, 150), (0.6, 150)])
+def test_the_selected_pipelines_interval_covers_its_ranking(slope, trials):
+    """150 trials each, chances of .7: selection, nested folds and all.
+
+    What is to be covered is the AUTOC of the true effects under the ranking that was selected.
+    """
+    trees = Trees(rounds=25, depth=2, step=0.1, leaf=20, penalty=20, look=5, patience=10)
+    inside, ranked = [], []
+    for seed in range(trials):
+        frame, effect = world(700, 1000 + seed, slope=slope)
+        found = compared(frame, learners=("dr", "pooled"), rng=seed, base=trees, final=trees)
+        told = found.measured("selected", "sms")
+        values = np.column_stack([np.zeros(len(frame)), effect])
+        true = autoc(replace(found.scores, values=values), found.rankings["selected"]["sms"], "sms")
+        known = told.estimate()
+        inside.append(known.ci_low - 1e-12 <= true.value <= known.ci_high + 1e-12)
+        ranked.append(told.standard_error > 0)
+    inside, ranked = np.array(inside), np.array(ranked)
+    few = (0.95 * 0.05 / ranked.sum()) ** 0.5 if ranked.any() else 1.0
+    print(
+        f"slope {slope}: {inside.mean():.3f} of all, {ranked.mean():.2f} not flat, "
+        f"{inside[ranked].mean() if ranked.any() else 1:.3f} of those"
+    )
+    assert inside.mean() >= 0.95 - 3 * (0.95 * 0.05 / trials) ** 0.5
+    assert ranked.sum() < 20 or inside[ranked].mean() >= 0.95 - 3 * few
+    # flat in all folds is 0 without an interval, and rightly: it must not be all there is
+    assert slope == 0 or ranked.mean() > 0.5

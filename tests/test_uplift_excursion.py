@@ -174,6 +174,24 @@ def test_recent_waves_count_what_came_just_before_and_drop_those_with_gaps():
         uplift.recent_waves(pd.concat([rows, rows.tail(1)]), "none")
 
 
+def test_a_page_tells_fatigue_only_where_rounds_repeat():
+    rows = tiring(np.random.default_rng(5), people=1500)
+    rows["propensity"] = rows["propensity"].round(6)
+    rows["busy"] = rows["propensity"].isin([0.7, 0.3]).astype(float)
+    rows = rows.assign(experiment_id="wave", stratum="wave", cluster=rows["customer_id"])
+    design = uplift.read_design(rows, "y", "none", blocks=["busy"], covariates=["busy"])
+    found = uplift.fatigue(design, waves=3)
+    assert found is not None
+    assert found.moderators == ("recent_touches",)
+    recent = uplift.recent_waves(design.rows, "none", waves=3)
+    again = uplift.excursion_effects(
+        recent, "y", "none", moderators=["recent_touches"], weight="recent_weight",
+        controls=list(design.covariates),
+    )  # fmt: skip
+    assert found.slope("recent_touches").value == again.slope("recent_touches").value
+    assert uplift.fatigue(design, waves=rows["assigned_on"].nunique()) is None
+
+
 def test_moments_without_a_chance_are_left_out_counted_or_refused():
     rows = trial(np.random.default_rng(1), people=30, moments=10)
     rows["free"] = (rows.index % 5 > 0).astype(int)

@@ -139,5 +139,9 @@ def test_what_is_no_experiment_is_refused(tables):
         frames.trials(replace(tables, assignments=None), "wave-1", 7)
     with pytest.raises(ContractError, match="at least 1"):
         frames.trials(tables, "wave-1", 0)
+    with pytest.raises(ContractError, match=r"no experiment is called wave-9, b\*; the 3 in tests"):
+        frames.trials(tables, ["wave-1", "wave-9", "b*"], 7)
+    with pytest.raises(ContractError, match="are: other, wave-1, wave-2"):
+        frames.left_out_of_trials(tables, "weekly", 7)
     with pytest.raises(ContractError, match="no outcomes table"):
         frames.measured_trials(tables, "wave-1", ["visit"])

@@ -67,10 +67,8 @@ def test_in_the_confounded_weeks_every_way_to_an_effect_is_barred(confounded_wor
     tables = confounded_world
     touched = collect(tables.touches.filter(tables.touches.campaign_id == "w16"))
     # no assignment stands behind these touches, so there is no trial
-    waves = collect(frames.trials(tables, "touch_wave_2025-W17", 7, "2025-12-31"))
-    assert len(waves) == 0
-    with pytest.raises(ContractError, match="no rows"):
-        uplift.read_design(waves, "orders", "none")
+    with pytest.raises(ContractError, match="no experiment is called touch_wave_2025-W17"):
+        frames.trials(tables, "touch_wave_2025-W17", 7, "2025-12-31")
     # the touches themselves carry no chance
     panel = collect(frames.campaign_panels(tables, "w16", 28, periods_before=3, only_known=True))
     rows = uplift.before_and_after(panel, "orders")
@@ -155,7 +153,7 @@ def test_without_overlap_there_is_no_estimate():
 
 def test_robustness_value_of_the_published_example():
     """Cinelli & Hazlett (2020), table 1: t = 4.18 with 783 degrees of freedom, RV = 13.9 %."""
-    from journeylab.uplift.observational import robustness_value
+    from journeylab.uplift.robustness import robustness_value
 
     assert robustness_value(4.18, 783**0.5) == pytest.approx(0.139, abs=5e-4)
     assert robustness_value(0.0, 1.0) == 0
@@ -165,7 +163,7 @@ def test_robustness_value_of_the_published_example():
 
 def test_a_robustness_value_is_the_strength_that_undoes():
     """By its definition: bias = scale * sqrt(R2 * R2 / (1 - R2)) at the value is the estimate."""
-    from journeylab.uplift.observational import robustness_value
+    from journeylab.uplift.robustness import robustness_value
 
     for difference in (0.01, 0.3, 2.0, -5.0):
         r2 = robustness_value(difference, 1.7)
@@ -180,6 +178,46 @@ def long(before, after, targeted):
                      (0, after)]
     ]  # fmt: skip
     return pd.concat(parts, ignore_index=True)
+
+
+def test_sensitivity_breaks_where_the_assumption_has_moved_that_far():
+    """Closed form: the change over the largest earlier move, and the same for the interval."""
+    from journeylab.uplift.robustness import robustness_value
+
+    draw = np.random.default_rng(3)
+    people = pd.DataFrame(
+        {"customer_id": np.arange(400), "targeted": np.arange(400) < 150, "level": draw.random(400)}
+    )
+    # gaps by period: 0, 1, .5, then 3.5: the largest move before is 1, the change 3
+    panel = people.merge(
+        pd.DataFrame({"period": [-3, -2, -1, 0], "gap": [0, 1, 0.5, 3.5]}), "cross"
+    )
+    noise = draw.normal(0, 0.1, len(panel))
+    panel["spend"] = panel["level"] + panel["gap"] * panel["targeted"] + noise
+    panel["targeted"] = panel["targeted"].astype(int)
+    found = uplift.difference_in_differences(panel, "spend", unit="USD")
+    table = found.sensitivity().set_index("what")
+    gaps = found.periods.set_index("period")["difference"]
+    most = max(abs(gaps[-2] - gaps[-3]), abs(gaps[-1] - gaps[-2]))
+    change = table.loc["difference in differences"]
+    assert change["estimate_breaks_at"] == pytest.approx(found.change.value / most)
+    assert change["estimate_breaks_at"] == pytest.approx(3, abs=0.2)
+    assert change["interval_breaks_at"] == pytest.approx(found.change.estimate().ci_low / most)
+    lagged = table.loc["at equal outcome before"]
+    scale = found.lagged.standard_error * 397**0.5
+    assert lagged["estimate_breaks_at"] == pytest.approx(
+        robustness_value(found.lagged.value, scale)
+    )
+    assert 0 < lagged["interval_breaks_at"] < lagged["estimate_breaks_at"] < 1
+    assert "times the largest move before" in found.sensitivity_finding()
+    alone = uplift.difference_in_differences(panel[panel["period"] >= -1], "spend", unit="USD")
+    assert list(alone.sensitivity()["what"]) == ["at equal outcome before"]
+    own = pd.Series(noise, panel.index)
+    even = own - own.groupby([panel["targeted"], panel["period"]]).transform("mean")
+    middle = panel.groupby("targeted")["level"].transform("mean")
+    nothing = panel.assign(spend=panel["level"] - middle + even)
+    said = uplift.difference_in_differences(nothing, "spend").sensitivity_finding()
+    assert "not told from 0 even if both groups moved exactly alike" in said
 
 
 def test_interval_of_the_change_covers_where_paths_are_parallel():

@@ -7,7 +7,7 @@ import pytest
 from journeylab import uplift
 from journeylab.errors import ContractError
 from journeylab.estimate import logged_policy_value
-from journeylab.uplift.advice import arm_costs, customer_effects
+from journeylab.uplift.advice import arm_costs, arm_shares, customer_effects
 from journeylab.uplift.design import read_design
 
 ARMS = np.array(["none", "sms", "voice"])
@@ -223,8 +223,28 @@ def test_a_design_knows_its_blocks_clusters_and_what_was_known_before():
     holes = stacked().assign(spend=lambda rows: rows["spend"].where(rows.index > 4))
     holes.loc[10:12, "propensity"] = 1.0
     assert read_design(holes, "spend", "none").left_out == {"no outcome": 5, "chance of 0 or 1": 3}
-    unlogged = read_design(stacked().assign(propensity=np.nan), "spend", "none")
-    assert unlogged.shares.to_numpy() == pytest.approx(1 / 3)
+
+
+def test_chances_that_nobody_logged_must_be_told():
+    rows = stacked().assign(propensity=np.nan)
+    with pytest.raises(ContractError, match="no chance was logged for any of 600 rows: say by"):
+        read_design(rows, "spend", "none")
+    shares = arm_shares("none=2, sms=1, voice=1", ["none", "sms", "voice"])
+    assert shares == {"none": 0.5, "sms": 0.25, "voice": 0.25}
+    told = read_design(rows, "spend", "none", shares=shares)
+    assert told.shares.loc["w1"].to_dict() == shares
+    assert (told.rows["propensity"] == told.rows["arm"].map(shares)).all()
+    for wrong, says in (
+        ({"none": 0.5, "sms": 0.5}, "must name none, sms, voice"),
+        ({"none": 1.0, "sms": 0.0, "voice": 0.0}, "inside"),
+    ):
+        with pytest.raises(ContractError, match=says):
+            read_design(rows, "spend", "none", shares=wrong)
+    with pytest.raises(ContractError, match="chances were logged"):
+        read_design(stacked(), "spend", "none", shares=shares)
+    assert arm_shares("", ["none"]) is None
+    with pytest.raises(ContractError, match="shares must look like"):
+        arm_shares("none=0", ["none"])
 
 
 @pytest.mark.parametrize(
@@ -255,5 +275,7 @@ def test_costs_are_read_and_customers_stand_as_last_seen():
     ).assign(propensity=design.rows["propensity"])
     found = customer_effects(design, rows)
     assert len(found) == 400
+    # the chance of the row's arm by design, not of what the customer happened to get
+    assert (found["propensity"] == 0.3).all()
     # customers 0 to 199 stand in both weeks: the later row counts
     assert found.set_index("customer_id").loc["c5", "effect"] == 405

@@ -327,6 +327,36 @@ def shade(
         )
 
 
+def beside(ax: Axes, row: float, text: str, colour: str = SOFT) -> None:
+    """Letter a row at the right edge of the Axes."""
+    ax.annotate(
+        text,
+        (1, row),
+        xycoords=("axes fraction", "data"),
+        xytext=(8, 0),
+        textcoords="offset points",
+        va="center",
+        ha="left",
+        color=readable(colour),
+        fontsize=9,
+        annotation_clip=False,
+    )
+
+
+def key(ax: Axes, text: str, colour: str) -> None:
+    """Say in the upper left corner what a mark means, in its colour."""
+    ax.annotate(
+        text,
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(4, -4),
+        textcoords="offset points",
+        va="top",
+        color=readable(colour),
+        fontsize=9,
+    )
+
+
 def thousands(value: float, position: int | None = None) -> str:
     """Tick text with thousands separated: ``ax.yaxis.set_major_formatter(thousands)``."""
     text = f"{abs(value):,.6f}".rstrip("0").rstrip(".")

@@ -14,9 +14,10 @@ from journeylab.figures.style import (
     FAINT,
     GREYS,
     INK,
-    SOFT,
     WARN,
+    beside,
     finding,
+    key,
     label_lines,
     percent,
     thousands,
@@ -60,11 +61,7 @@ def intervals(
         ax.hlines(row, start, end, color=colour, linewidth=2.5, zorder=2)
         ax.plot(middle, row, "o", color=colour, markersize=7, zorder=3)
         text = f"{_signed(middle, digits)} ({_signed(start, digits)} to {_signed(end, digits)})"
-        ax.annotate(
-            text, (1, row), xycoords=("axes fraction", "data"), xytext=(8, 0),
-            textcoords="offset points", va="center", ha="left", color=SOFT, fontsize=9,
-            annotation_clip=False,
-        )  # fmt: skip
+        beside(ax, row, text)
     reach = np.array([min(0.0, numbers[:, 1].min()), max(0.0, numbers[:, 2].max())])
     pad = 0.05 * max(float(np.ptp(reach)), np.finfo(float).tiny)
     ax.set(xlim=(reach[0] - pad, reach[1] + pad), ylim=(-0.6, len(table) - 0.4), xlabel=axis)
@@ -135,8 +132,9 @@ def calibration(table: pd.DataFrame, ax: Axes, title: str, subtitle: str | None 
     ax.axhline(0, color=GREYS[2], linewidth=1, zorder=1)
     ax.plot(ends, ends, color=GREYS[1], linewidth=1, zorder=1)
     ax.annotate(
-        "as predicted", (ends[1], ends[1]), xytext=(-2, 6), textcoords="offset points",
-        ha="right", va="bottom", color=FAINT, fontsize=9,
+        "as predicted", (1, ends[1]), xycoords=("axes fraction", "data"), xytext=(6, 0),
+        textcoords="offset points", ha="left", va="center", color=FAINT, fontsize=9,
+        annotation_clip=False,
     )  # fmt: skip
     for inside, colour, face in ((True, ACCENT, ACCENT), (False, WARN, "white")):
         own = table[table["inside"] == inside]
@@ -149,10 +147,7 @@ def calibration(table: pd.DataFrame, ax: Axes, title: str, subtitle: str | None 
     for side in (ax.xaxis, ax.yaxis):
         side.set_major_formatter(FuncFormatter(thousands))
     if not table["inside"].all():
-        ax.annotate(
-            "hollow: the prediction lies outside the interval", (0, 1), xycoords="axes fraction",
-            xytext=(4, -4), textcoords="offset points", va="top", color=WARN, fontsize=9,
-        )  # fmt: skip
+        key(ax, "hollow: the prediction lies outside the interval", WARN)
     finding(ax, title, subtitle)
     return ax
 

@@ -8,9 +8,11 @@ import ibis.expr.types as ir
 
 from journeylab.errors import ContractError
 from journeylab.frames.days import days_between, iso_day, last_day, orders_until
-from journeylab.tables import Tables
+from journeylab.tables import Tables, collect
 
 RECENT_DAYS = 28
+# Names that a refusal lists.
+_TOLD = 12
 _ARRIVED = ("delivered", "answered")
 
 
@@ -189,6 +191,7 @@ def _own(tables: Tables, experiments: str | Sequence[str]) -> ir.Table:
             for name in names
         )
     )
+    _refuse_unknown(tables, names)
     rows = rows.filter(wanted)
     text, number = ibis.null("string"), ibis.null("float64")
     rows = rows.select(
@@ -208,6 +211,25 @@ def _own(tables: Tables, experiments: str | Sequence[str]) -> ir.Table:
         stratum=rows.stratum.min().coalesce(rows.experiment_id.min()),
         cluster=rows.cluster.min().coalesce(rows.customer_id.min()),
     )
+
+
+def _refuse_unknown(tables: Tables, names: Sequence[str]) -> None:
+    """A name that no experiment has would leave a trial without rows, and no word why."""
+    assert tables.assignments is not None
+    known = list(collect(tables.assignments.select("experiment_id").distinct())["experiment_id"])
+    unknown = [
+        name
+        for name in names
+        if not any(
+            one.startswith(name[:-1]) if name.endswith("*") else one == name for one in known
+        )
+    ]
+    if unknown:
+        told = ", ".join(sorted(known)[:_TOLD]) + (", ..." if len(known) > _TOLD else "")
+        raise ContractError(
+            f"no experiment is called {', '.join(unknown)}; the {len(known)} in "
+            f"{tables.source or 'these tables'} are: {told or 'none'}"
+        )
 
 
 def _assigned(

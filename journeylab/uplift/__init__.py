@@ -8,14 +8,19 @@ otherwise, and observational differences are refused as effects.
 from journeylab.uplift.advice import (
     arm_costs,
     arm_in_view,
+    arm_shares,
     customer_effects,
     doubts,
     effects_finding,
     explained,
     go_or_not,
+    groups_finding,
+    in_words,
+    learner_words,
     policy_finding,
     ranked_by,
     ranking_finding,
+    ranks_best,
     strongest,
 )
 from journeylab.uplift.calibration import (
@@ -35,7 +40,8 @@ from journeylab.uplift.difference_in_differences import (
 )
 from journeylab.uplift.dose import DoseFit, fit_dose
 from journeylab.uplift.effects import EffectFit, fit_effects
-from journeylab.uplift.excursion import ExcursionFit, excursion_effects, recent_waves
+from journeylab.uplift.excursion import ExcursionFit, excursion_effects, fatigue, recent_waves
+from journeylab.uplift.first_log import first_log
 from journeylab.uplift.groups import GroupedEffects, group_effects
 from journeylab.uplift.observational import (
     ObservationalEstimate,
@@ -73,6 +79,7 @@ __all__ = [
     "aipw_scores",
     "arm_costs",
     "arm_in_view",
+    "arm_shares",
     "autoc",
     "auuc",
     "average_effects",
@@ -92,11 +99,16 @@ __all__ = [
     "effects_finding",
     "excursion_effects",
     "explained",
+    "fatigue",
+    "first_log",
     "fit_dose",
     "fit_effects",
     "gains",
     "go_or_not",
     "group_effects",
+    "groups_finding",
+    "in_words",
+    "learner_words",
     "logged_shares",
     "observational_estimate",
     "policy_finding",
@@ -107,6 +119,7 @@ __all__ = [
     "qini_rate",
     "ranked_by",
     "ranking_finding",
+    "ranks_best",
     "read_design",
     "recent_waves",
     "sorted_groups",

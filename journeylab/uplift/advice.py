@@ -16,6 +16,19 @@ from journeylab.uplift.policy_value import PolicyValue
 from journeylab.uplift.randomisation import Randomisation
 
 _EXPLAINED = ("x", "r", "dr", "pooled")
+_WORDS = {
+    SELECTED: "selected by the rule",
+    RANDOM: "by chance",
+    "s": "one model for all arms (S)",
+    "t": "a model per arm (T)",
+    "x": "imputed differences (X)",
+    "r": "residuals (R)",
+    "dr": "doubly robust scores (DR)",
+    "pooled": "linear, arms pooled",
+    "average": "average of learners",
+    "response": "who buys anyway",
+    "flat": "the same for all (flat)",
+}
 _NOT_SHOWN = (SELECTED, RANDOM, "flat", "response")
 
 
@@ -39,6 +52,23 @@ def arm_costs(text: str, arms: Sequence[str]) -> dict[str, float]:
     return costs
 
 
+def arm_shares(text: str, arms: Sequence[str]) -> dict[str, float] | None:
+    """Shares of arms by design from ``"none=1, sms=1"``, made to add up to 1; ``None`` for no text.
+
+    Raises:
+        ContractError: A part is no ``arm=number`` above 0, or an arm is not there or not named.
+    """
+    if not text.strip():
+        return None
+    parts = arm_costs(text, arms)
+    if set(parts) != set(arms) or not all(parts.values()):
+        raise ContractError(
+            f"shares must look like 'none=1, sms=1' for {', '.join(arms)}: {text!r}"
+        )
+    whole = sum(parts.values())
+    return {arm: part / whole for arm, part in parts.items()}
+
+
 def ranked_by(compared: Comparison) -> str:
     """The candidate whose effects are shown: the chosen one, or the best that predicts effects.
 
@@ -49,6 +79,35 @@ def ranked_by(compared: Comparison) -> str:
         return str(compared.chosen)
     table = compared.table[~compared.table["learner"].isin(_NOT_SHOWN)]
     return str(table.groupby("learner", sort=False)["autoc"].mean().idxmax())
+
+
+def learner_words(learner: str) -> str:
+    """What a learner is called on a page."""
+    return _WORDS.get(learner, learner)
+
+
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """The same with learners called as on a page."""
+    return table.assign(learner=[learner_words(str(name)) for name in table["learner"]])
+
+
+def groups_finding(pairs: pd.DataFrame, arm: str) -> str:
+    """One line on groups by baseline and predicted effect, from ``effects_by_baseline``."""
+    most, least = pairs.loc[pairs["ci_low"].idxmax()], pairs.loc[pairs["ci_high"].idxmin()]
+    names = [f"{row['baseline_group']}, {row['effect_group']}" for row in (most, least)]
+    if most["ci_low"] > least["ci_high"]:
+        return f"{arm} changes those of {names[0]} more than those of {names[1]}"
+    if most["ci_low"] > 0:
+        return f"{arm} helps those of {names[0]}; groups are not told from each other"
+    return f"No group is told to be changed more by {arm} than another"
+
+
+def ranks_best(compared: Comparison, arm: str) -> str:
+    """The candidate of highest AUTOC for an arm, whether or not it predicts effects."""
+    table = compared.table[
+        (compared.table["arm"] == arm) & ~compared.table["learner"].isin((SELECTED, RANDOM))
+    ]
+    return str(table.loc[table["autoc"].idxmax(), "learner"])
 
 
 def arm_in_view(averages: pd.DataFrame, asked: str = "") -> str:
@@ -84,8 +143,8 @@ def ranking_finding(found: Measured, learner: str, arm: str) -> str:
     """One line on a ranking's AUTOC."""
     known = found.estimate()
     if known.ci_low > 0:
-        return f"Ranked by {learner}, the first are changed more by {arm} than the rest"
-    return f"No ranking is shown to find whom {arm} changes more (best: {learner})"
+        return f"Ranked by {learner_words(learner)}, the first are changed more by {arm}"
+    return f"No ranking is shown to find whom {arm} changes more"
 
 
 def policy_finding(worth: PolicyValue, unit: str) -> str:
@@ -106,8 +165,9 @@ def customer_effects(design: Design, groups: pd.DataFrame) -> pd.DataFrame:
         groups: ``customers`` of ``group_effects``, indexed like the design's rows.
 
     Returns:
-        ``customer_id, arm, group, effect, standard_error`` (of the group), ``propensity`` (with
-        which the customer was given the arm last given), sorted by customer and arm.
+        ``customer_id, arm, group, effect, standard_error`` (of the group), ``propensity`` (chance
+        of that arm for that customer, by the design of the block last stood in), sorted by
+        customer and arm.
     """
     rows = design.rows
     dated = "assigned_on" in rows.columns
@@ -115,6 +175,9 @@ def customer_effects(design: Design, groups: pd.DataFrame) -> pd.DataFrame:
     keep = last.drop_duplicates("customer_id", keep="last").index
     own = groups[groups.index.isin(keep)]
     named = own.assign(customer_id=rows.loc[own.index, "customer_id"].to_numpy())
+    block = design.shares.index.get_indexer(pd.Index(rows.loc[own.index, "block"]))
+    arm = design.shares.columns.get_indexer(pd.Index(named["arm"]))
+    named["propensity"] = design.shares.to_numpy(float)[block, arm]
     columns = ["customer_id", "arm", "group", "effect", "standard_error", "propensity"]
     return named[columns].sort_values(["customer_id", "arm"], ignore_index=True)
 
@@ -161,10 +224,10 @@ def go_or_not(
     control = str(worth.constants["arm"].iloc[0])
     cost = f", at {costs[best]:g} {unit} a head" if costs.get(best) else ""
     if compared.chosen != "flat" and gain.ci_low > 0:
+        learner = learner_words(ranked_by(compared))
         return (
-            "Go: give each customer the arm with the highest net effect by the "
-            f"{ranked_by(compared)} learner. Against {best} for everybody that is worth {more} "
-            "each time."
+            f"Go: give each customer the arm with the highest net effect by the learner "
+            f'"{learner}". Against {best} for everybody that is worth {more} each time.'
         )
     reason = (
         "no ranking beats chance"
@@ -178,6 +241,7 @@ def go_or_not(
         )
     over = worth.over_control.estimate()
     told = f"{over.value:.2g} {unit} a head ({over.ci_low:.2g} to {over.ci_high:.2g})"
+    told = told.replace("-", "\N{MINUS SIGN}")
     if over.ci_low <= 0:
         return (
             f"No-go: {reason}, and no single arm surely earns its cost either: the best, {best}"

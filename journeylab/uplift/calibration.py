@@ -34,10 +34,16 @@ class Calibration:
     off: Measured
     top_less_bottom: Measured
 
-    def finding(self) -> str:
-        """One line: what the slope says."""
+    def finding(self, flat: bool = False) -> str:
+        """One line: what the slope says.
+
+        Args:
+            flat: Whether no ranking was told from chance: then nothing is to be read from it.
+        """
         if self.slope is None:
             return "Everybody is predicted the same effect"
+        if flat:
+            return "Not told from chance: read nothing from these groups"
         known = self.slope.estimate()
         if known.ci_low > 0:
             if known.ci_low <= 1 <= known.ci_high:
@@ -61,7 +67,8 @@ def calibration(
         scores: Doubly robust scores.
         predicted: Predicted effect per unit, in the outcome's unit.
         arm: Whose effect; may be left out where there is one arm beside the control.
-        groups: Of equal size by predicted effect, within each fold; the tied stay together.
+        groups: Of equal size by predicted effect, within each fold; the tied stay together, and
+            what they leave of a group, if less than half of it, joins its neighbour.
         level: Coverage of the table's intervals (0-1).
 
     Raises:
@@ -77,10 +84,10 @@ def calibration(
     n = len(scores)
     if groups < 2 or n < _FEWEST_IN_GROUP * groups:
         raise ContractError(f"{n} units cannot fill {groups} groups of two or more")
-    group = sorted_groups(scores, predicted, groups)
+    group = merged_groups(sorted_groups(scores, predicted, groups), n // (2 * groups))
     rows = []
     means: list[Measured] = []
-    for number in range(1, groups + 1):
+    for number in np.unique(group).tolist():
         own = group == number
         if (size := int(own.sum())) < _FEWEST_IN_GROUP:
             continue
@@ -119,6 +126,18 @@ def sorted_groups(scores: Scores, predicted: Ranking, groups: int) -> Ints:
             place.group
         ]
     return group + 1
+
+
+def merged_groups(group: Ints, fewest: int) -> Ints:
+    """Groups of too few are joined to the one below, the lowest to the one above."""
+    found = group.copy()
+    while True:
+        labels, counts = np.unique(found, return_counts=True)
+        small = np.flatnonzero(counts < fewest)
+        if not len(small) or len(labels) == 1:
+            return found
+        place = int(small[0])
+        found[found == labels[place]] = labels[place - 1] if place else labels[1]
 
 
 def group_mean(scores: Scores, each: Floats, own: NDArray[np.bool_]) -> Measured:

@@ -247,8 +247,9 @@ def _mean(scores: Scores, effects: Floats, criterion: Criterion) -> Measured:
 
 def _scores(trial: Trial, predicted: Floats, folds: Ints) -> Scores:
     return Scores(
-        trial.index, trial.arms, aipw(trial, predicted), predicted, trial.outcome, trial.arm,
-        trial.own_chance, trial.unit, trial.clusters, folds,
+        trial.index, trial.arms, aipw(trial, predicted), predicted, trial.outcome,
+        trial.arm.astype(np.int64), trial.own_chance, trial.unit, trial.clusters,
+        folds.astype(np.int64),
     )  # fmt: skip
 
 

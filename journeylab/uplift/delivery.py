@@ -88,7 +88,8 @@ def delivered_effects(scores: Scores, delivered: pd.Series, level: float = 0.95)
                 known = complier_effect(scores, delivered.fillna(0), arm).estimate(level)
                 value, low, high = known.value, known.ci_low, known.ci_high
             except FitError:
-                why = f"{int(delivered.to_numpy(float)[own].sum())} reached: too few"
+                number = int(delivered.to_numpy(float)[own].sum())
+                why = f"{number} reached: too few" if number else "no delivery was ever logged"
         rows.append(
             base
             | {

@@ -68,6 +68,7 @@ def read_design(
     *,
     blocks: Sequence[str] = (),
     covariates: Sequence[str] = (),
+    shares: Mapping[str, float] | None = None,
     left_out: Mapping[str, int] | None = None,
 ) -> Design:
     """Check a trial's rows and find its blocks, chances and covariates.
@@ -80,11 +81,13 @@ def read_design(
             each experiment and stratum.
         covariates: Columns; by default every number and text known before assignment, without
             ids, dates and texts of more than 50 values.
+        shares: Arm -> share by design (they add up to 1), where no chance was logged.
         left_out: Reason -> rows already left out.
 
     Raises:
         ContractError: A column is missing, the outcome or the arm is among the covariates, there
-            are no rows or no control, or the chances logged in a block do not add up to 1.
+            are no rows or no control, the chances logged in a block do not add up to 1, or none
+            were logged and ``shares`` does not tell them.
     """
     if not len(rows):
         raise ContractError("the trial has no rows: no unit's window is closed")
@@ -106,7 +109,7 @@ def read_design(
     if gone := int((without := own[outcome].isna()).sum()):
         reasons["no outcome"] = gone
         own = own[~without]
-    own, shares, off = _with_chances(own, reasons)
+    own, designed, off = _with_chances(own, shares, reasons)
     chosen = tuple(covariates) or _before(own, outcome)
     before = f"outcome_{outcome}_before"
     if before in own.columns and own[before].notna().all():
@@ -119,7 +122,7 @@ def read_design(
         arms=tuple(sorted(set(own["arm"]) - {control})),
         outcome=outcome,
         covariates=tuple(name for name in chosen if not name.startswith("outcome_")),
-        shares=shares,
+        shares=designed,
         clusters="cluster" if repeated else None,
         randomised_by="cluster" if (own["cluster"] != own["customer_id"]).any() else None,
         placebo="before" if "before" in own.columns else None,
@@ -129,14 +132,27 @@ def read_design(
 
 
 def _with_chances(
-    own: pd.DataFrame, reasons: dict[str, int]
+    own: pd.DataFrame, told: Mapping[str, float] | None, reasons: dict[str, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     """Rows with a chance inside (0, 1), the designed shares, and rows that depart from them."""
     if own["propensity"].isna().all():
         arms = sorted(set(own["arm"]))
-        blocks = sorted(set(own["block"]))
-        shares = pd.DataFrame(1 / len(arms), index=blocks, columns=arms)
-        return own.assign(propensity=1 / len(arms)), shares, 0
+        if told is None:
+            raise ContractError(
+                f"no chance was logged for any of {len(own)} rows: say by shares with which chance "
+                f"each arm was drawn ({', '.join(arms)}); that they were equal is not assumed"
+            )
+        if set(arms) - set(told) or abs(sum(told.values()) - 1) > 1e-6:
+            raise ContractError(
+                f"shares must name {', '.join(arms)} and add up to 1; got {dict(told)}"
+            )
+        if not all(0 < told[name] < 1 for name in arms):
+            raise ContractError(f"shares must lie inside (0, 1); got {dict(told)}")
+        chances = {name: float(told[name]) for name in arms}
+        shares = pd.DataFrame(chances, index=sorted(set(own["block"])))
+        return own.assign(propensity=own["arm"].map(chances).astype(float)), shares, 0
+    if told is not None:
+        raise ContractError("chances were logged: shares are for sources that have none")
     unknown = own["propensity"].isna()
     if unknown.any():
         reasons["no chance logged"] = int(unknown.sum())

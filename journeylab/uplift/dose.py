@@ -8,7 +8,6 @@ import pandas as pd
 
 from journeylab.errors import ContractError
 from journeylab.uplift.boosting import Features, FoldTrees, bin_rows, boost
-from journeylab.uplift.folds import Folds
 from journeylab.uplift.nuisance import Nuisance, fit_nuisance
 from journeylab.uplift.scores import Floats, Scores
 from journeylab.uplift.settings import Trees, effect_trees
@@ -130,7 +129,7 @@ def fit_dose(
     # The trees start from the mean effect of all doses; a dose of 0 anchors what is 0 for all.
     stacked = np.concatenate([stacked, _dosed(trial.features, 0.0)])
     target = np.concatenate([target, np.zeros(len(trial))])
-    division = Folds(np.tile(nuisance.folds.of_row, len(arms) + 1), folds)
+    division = nuisance.folds.take(np.tile(np.arange(len(trial)), len(arms) + 1))
     settings = trees or effect_trees(len(trial))
     monotone = [0] * trial.features.shape[1] + [1 if rising else -1]
     binned = bin_rows(stacked, division, settings.bins)

@@ -10,7 +10,7 @@ import pandas as pd
 from journeylab.errors import ContractError
 from journeylab.uplift.meta_learners import LEARNERS, Learner, Learnt, learn, r_loss
 from journeylab.uplift.nuisance import fit_nuisance
-from journeylab.uplift.scores import Floats, Scores
+from journeylab.uplift.scores import Floats, Ints, Scores
 from journeylab.uplift.settings import MOST_ARMS, Trees
 from journeylab.uplift.trial import Propensity, Trial, read_trial
 
@@ -53,11 +53,10 @@ class EffectFit:
     def out_of_fold(self) -> pd.DataFrame:
         """Effects on the rows learnt from, told by models that have not seen the row.
 
-        No model learnt from the row, but when to stop, what penalty to take and how far to trust
-        the trees was decided by the held-out loss over all rows: held against ``scores()`` of the
-        same fit they look better than they are, by about one standard error where there is
-        nothing to find. Judge, group and act by ``Comparison.rankings``, where nothing of a row
-        had a say, or by ``scores_of`` others.
+        No model learnt from the row's fold, and when to stop, what penalty to take and how far to
+        trust the trees was decided by rows of other folds alone: held against ``scores()`` of the
+        same fit they look no better than they are. That holds for one learner named beforehand; the
+        best of several must be judged on rows that the choice has not seen (``compare``).
 
         Returns:
             One column per arm, in the outcome's unit, indexed like the frame.
@@ -154,7 +153,7 @@ class EffectFit:
 
         Args:
             told: ``(rows, arms - 1)`` effects to regress on, by the same learner; by default the
-                held-out ones of this fit, whose slope is a little too steep (``out_of_fold``).
+                held-out ones of this fit.
             scores: Those of the rows of ``told``; by default of this fit.
 
         Source:
@@ -163,14 +162,15 @@ class EffectFit:
         """
         if told is None:
             told = np.mean([one.held_out for one in self.passes], axis=0)
-        values = (self.scores() if scores is None else scores).values
+        known = self.scores() if scores is None else scores
+        values = known.values
         slopes, levels = [], []
         for place in range(told.shape[1]):
             score, own = values[:, place + 1] - values[:, 0], told[:, place]
-            spread = float(own.var())
-            slope = 0.0
-            if spread > 0:
-                slope = float(np.mean((own - own.mean()) * (score - score.mean()))) / spread
+            # Within folds: a fold's models know the level of all others, which its own pulls down.
+            apart = _within(own, known.folds)
+            spread = float(np.mean(apart**2))
+            slope = float(np.mean(apart * score)) / spread if spread > 0 else 0.0
             slope = min(max(slope, 0.0), 1.5)
             slopes.append(slope)
             levels.append(float(score.mean() - slope * own.mean()))
@@ -293,6 +293,14 @@ def fit_effects(
         learner, outcome, arm, tuple(passes), (1.0,) * number, (0.0,) * number,
         trial.observational,
     )  # fmt: skip
+
+
+def _within(told: Floats, folds: Ints | None) -> Floats:
+    """Effects less the mean of their fold."""
+    if folds is None:
+        return np.asarray(told - told.mean())
+    mean = np.bincount(folds, told) / np.bincount(folds)
+    return np.asarray(told - mean[folds])
 
 
 def _contributions(one: Learnt, features: np.ndarray, place: int) -> Floats:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from journeylab.errors import ContractError, FitError
 from journeylab.estimate import Measured, measured
+from journeylab.uplift.design import Design
 from journeylab.uplift.trial import FEWEST_IN_ARM
 
 Floats = NDArray[np.float64]
-AVERAGE = "average"
+AVERAGE, RECENT = "average", "recent_touches"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,11 +133,11 @@ class ExcursionFit:
     def finding(self, moderator: str, level: float = 0.95) -> str:
         """One line on what recent touches do to the next one."""
         known = self.slope(moderator).estimate(level)
-        label = moderator.replace("_", " ")
+        label = "touch more just before" if moderator == RECENT else moderator.replace("_", " ")
         numbers = (
-            f"{known.value:+.2g} {self.unit} ({known.ci_low:+.2g} to {known.ci_high:+.2g}) per one "
-            f"more of {label}"
-        )
+            f"{known.value:+.2g} {self.unit} ({known.ci_low:+.2g} to {known.ci_high:+.2g}) per "
+            f"{label}"
+        ).replace("-", "\N{MINUS SIGN}")
         if known.ci_high < 0:
             return f"Touches tire: the next one does less after others, {numbers}"
         if known.ci_low > 0:
@@ -357,6 +358,33 @@ def _base(own: pd.DataFrame, terms: Floats, controls: Sequence[str]) -> Floats:
         if not known.all():
             columns.append((~known).astype(float))
     return np.column_stack(columns)
+
+
+def fatigue(design: Design, *, waves: int = 4) -> ExcursionFit | None:
+    """What one touch more does, by touches in the waves just before.
+
+    Args:
+        design: Of repeated waves.
+        waves: How many waves back.
+
+    Returns:
+        Effects with the moderator ``recent_touches`` (0 to ``waves``); ``None`` where nobody stood
+        in so many waves that follow one another, or an arm has too few moments left.
+    """
+    rows = design.rows
+    if "assigned_on" not in rows.columns or rows["assigned_on"].nunique() <= waves:
+        return None
+    if not rows.groupby("customer_id")["assigned_on"].nunique().gt(waves).any():
+        return None
+    recent = recent_waves(rows, design.control, waves=waves)
+    counts = recent["arm"].value_counts().reindex([design.control, *design.arms], fill_value=0)
+    if counts.min() < FEWEST_IN_ARM or recent["recent_touches"].nunique() < 2:
+        return None
+    numbers = [name for name in design.covariates if pd.api.types.is_numeric_dtype(recent[name])]
+    return excursion_effects(
+        recent, design.outcome, design.control, moderators=["recent_touches"], controls=numbers,
+        weight="recent_weight", unit=design.outcome,
+    )  # fmt: skip
 
 
 def _need(rows: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -1,11 +1,11 @@
 """Final stage: effects from targets whose mean given the covariates is the effect.
 
 Two models share the work: a ridge, which sees a faint slope over all rows, and shallow trees, which
-see steps and curves. How far each is trusted is a matter of the held-out loss; where neither beats
-a constant, the constant stands.
+see steps and curves. How far each is trusted is a matter of the loss on rows that checks hold out;
+where neither beats a constant, the constant stands.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from journeylab.uplift.boosting import Binned, Features, FoldTrees, boost
 from journeylab.uplift.folds import Folds
 from journeylab.uplift.ridge import Ridge, fit_ridge
 from journeylab.uplift.scores import Floats, Ints
-from journeylab.uplift.settings import Trees
+from journeylab.uplift.settings import Trees, pieces
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,29 +23,52 @@ class FinalStage:
     Attributes:
         ridge: Linear part.
         trees: Boosted part.
-        share: Weight of the trees (0-1); the rest is the ridge's.
-        gain: Share of the held-out loss of a constant effect that is saved; 0 or less: none.
+        shares: Weight of the trees (0-1) where each fold's rows are spoken for; the rest is the
+            ridge's.
+        for_others: The same of each model, for rows of no fold.
     """
 
     ridge: Ridge
     trees: FoldTrees
-    share: float
-    gain: float
+    shares: tuple[float, ...]
+    for_others: tuple[float, ...]
 
     def predict(self, features: Features) -> Floats:
-        """Effects of rows that no model has seen, ``(rows,)``."""
-        found = np.zeros(len(features))
-        if self.share < 1:
-            found += (1 - self.share) * self.ridge.predict(features)[:, 0]
-        if self.share > 0:
-            found += self.share * self.trees.predict(features)
+        """Effects of rows that no model has seen, ``(rows,)``: the mean over the models."""
+        found, everyone = np.zeros(len(features)), np.arange(len(features))
+        for model, share in enumerate(self.for_others):
+            rounds = self.trees.for_others[model]
+            found += self._told(model, share, rounds, features, everyone)
+        return found / len(self.for_others)
+
+    def held_out(self, features: Features, folds: Folds) -> Floats:
+        """For each row the mean of the models that have not seen it, ``(rows,)``."""
+        found = np.empty(len(features))
+        for fold in folds.range:
+            own, speakers = np.flatnonzero(folds.of_row == fold), folds.speakers(fold)
+            share, rounds = self.shares[fold], self.trees.rounds[fold]
+            for piece in pieces(len(own)):
+                rows = own[piece]
+                told = [self._told(model, share, rounds, features, rows) for model in speakers]
+                found[rows] = np.mean(told, axis=0)
         return found
 
     def contributions(self, features: Features) -> Floats:
         """SHAP values, ``(rows, columns + 1)``; a row adds up to its effect."""
-        return (1 - self.share) * self.ridge.contributions(features)[
-            :, :, 0
-        ] + self.share * self.trees.contributions(features)
+        curved = np.array(self.for_others) / len(self.for_others)
+        linear = 1 / len(self.for_others) - curved
+        straight = self.ridge.contributions(features, linear.tolist())[:, :, 0]
+        return straight + self.trees.contributions(features, curved.tolist())
+
+    def _told(
+        self, model: int, share: float, rounds: int, features: Features, rows: Ints
+    ) -> Floats:
+        found = np.zeros(len(rows))
+        if share < 1:
+            found += (1 - share) * self.ridge.told(model, features, rows)[:, 0]
+        if share > 0:
+            found += share * self.trees.told(model, rounds, features, rows)
+        return found
 
 
 def fit_final_stage(
@@ -59,7 +82,7 @@ def fit_final_stage(
     *,
     rows: Ints | None = None,
     threads: int = 1,
-) -> tuple[FinalStage, Floats]:
+) -> FinalStage:
     """Learn effects from pseudo-outcomes.
 
     Args:
@@ -72,29 +95,36 @@ def fit_final_stage(
         seed: Of the trees.
         rows: Those that take part; by default all.
         threads: Folds grown at the same time.
-
-    Returns:
-        The models, and for all rows the effects that those say which have not seen the row.
     """
+    own = folds if rows is None else folds.take(rows)
     part = slice(None) if rows is None else rows
-    own = folds if rows is None else replace(folds, of_row=folds.of_row[rows])
-    x, w = features[part], weight[part]
     goal = target[..., part]
-    z = goal[own.of_row, np.arange(len(w))] if goal.ndim == 2 else goal
-    ridge = fit_ridge(x, goal[..., None], own, w)
+    ridge = fit_ridge(features[part], goal[..., None], own, weight[part])
     boosted = boost(binned, target, trees, seed, weight=weight, threads=threads)
-    linear, curved = ridge.held_out(features, folds)[:, 0], boosted.held_out(features, folds)
-    share = _share(z, w, linear[part], curved[part])
-    flat = np.average(z, weights=w)
-    told = mixed(linear, curved, share)
-    loss = float(w @ (z - told[part]) ** 2)
-    stage = FinalStage(ridge, boosted, share, 1 - loss / float(w @ (z - flat) ** 2))
-    return stage, told
+    shares = [_share_of(fold, features, target, weight, ridge, boosted) for fold in folds.range]
+    spoken = [
+        [shares[fold] for fold in folds.range if model in folds.speakers(fold)]
+        for model in folds.range
+    ]
+    others = tuple(float(np.mean(own)) for own in spoken)
+    return FinalStage(ridge, boosted, tuple(shares), others)
 
 
-def mixed(linear: Floats, curved: Floats, share: float) -> Floats:
-    """Both parts, the second with weight ``share``."""
-    return np.asarray((1 - share) * linear + share * curved)
+def _share_of(
+    fold: int, features: Features, target: Floats, weight: Floats, ridge: Ridge, trees: FoldTrees
+) -> float:
+    """Weight of the trees by what a fold's checks say of the rows they are held against."""
+    found = []
+    for check in trees.checks[fold]:
+        rows = check.rows
+        own = target[check.part.model] if target.ndim == 2 else target
+        linear = ridge.told_by_check(check.part, features, rows)[:, 0]
+        found.append(
+            (own[rows], weight[rows], linear, check.told(features, trees.rounds[fold], rows))
+        )
+    if not found:
+        return 0.5
+    return _share(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def _share(target: Floats, weight: Floats, linear: Floats, curved: Floats) -> float:

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from journeylab.errors import ContractError
 from journeylab.estimate import Measured
-from journeylab.uplift.calibration import group_mean, sorted_groups
+from journeylab.uplift.calibration import group_mean, merged_groups, sorted_groups
 from journeylab.uplift.scores import Floats, Scores
 
 _FEWEST_IN_GROUP = 20
@@ -71,8 +71,8 @@ def group_effects(
     Args:
         scores: AIPW scores of the trial.
         effects: Effects on the same rows in which nothing of the row had a say, one column per arm:
-            ``Comparison.rankings``, or those of a fit on others. With ``EffectFit.out_of_fold``
-            groups look too far apart (see there).
+            ``Comparison.rankings``, ``EffectFit.out_of_fold`` of a learner named beforehand, or
+            those of a fit on others.
         groups: How many; fewer stand where predictions are tied.
         level: Of the intervals (0-1).
 
@@ -95,7 +95,7 @@ def group_effects(
     rows, people, edges = [], [], {}
     for arm in effects.columns:
         score, told = scores.effect(arm), effects[arm].to_numpy(float)
-        group = _merged(sorted_groups(scores, told, groups))
+        group = merged_groups(sorted_groups(scores, told, groups), _FEWEST_IN_GROUP)
         labels = np.unique(group)
         whole = scores.measure(float(score.mean()), score)
         means = [group_mean(scores, score, group == label) for label in labels]
@@ -133,18 +133,6 @@ def group_effects(
             )
         )
     return GroupedEffects(pd.DataFrame(rows), pd.concat(people), edges, level)
-
-
-def _merged(group: np.ndarray) -> np.ndarray:
-    """Groups of too few are joined to the one below, the lowest to the one above."""
-    found = group.copy()
-    while True:
-        labels, counts = np.unique(found, return_counts=True)
-        small = np.flatnonzero(counts < _FEWEST_IN_GROUP)
-        if not len(small) or len(labels) == 1:
-            return found
-        place = int(small[0])
-        found[found == labels[place]] = labels[place - 1] if place else labels[1]
 
 
 def _shrunken(means: list[Measured], whole: Measured) -> tuple[Floats, Floats]:

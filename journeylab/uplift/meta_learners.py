@@ -10,7 +10,7 @@ Sources:
     estimation of heterogeneous causal effects", Electronic Journal of Statistics (2023): DR.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +19,7 @@ import numpy as np
 from journeylab.uplift.boosting import Features, FoldTrees, Objective, bin_rows, boost
 from journeylab.uplift.covariates import Encoding
 from journeylab.uplift.final_stage import FinalStage, fit_final_stage
-from journeylab.uplift.nuisance import Nuisance, predict_arms, with_arm
+from journeylab.uplift.nuisance import Nuisance, aipw_effect, arm_flags, predict_arms
 from journeylab.uplift.ridge import Ridge, fit_ridge
 from journeylab.uplift.scores import Floats, Ints
 from journeylab.uplift.settings import (
@@ -42,6 +42,26 @@ BASELINE_RISK = "expected outcome as control"
 _LOOKS = 8
 
 
+@dataclass(slots=True, eq=False)
+class Late:
+    """A table that is made when it is first asked for.
+
+    Attributes:
+        make: Makes it.
+        made: What it made.
+    """
+
+    make: Callable[[], Floats]
+    made: Floats | None = None
+
+    @property
+    def value(self) -> Floats:
+        """The table."""
+        if self.made is None:
+            self.made = self.make()
+        return self.made
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Learnt:
     """Effects of every arm, by one learner on one pass.
@@ -49,27 +69,29 @@ class Learnt:
     Attributes:
         learner: Its name.
         nuisance: The pass.
-        held_out: ``(rows, arms - 1)``: effects on the rows of the pass, told by models that have
-            not seen the row.
+        late: Makes ``held_out`` when it is first asked for: who only scores others never asks.
         stages: Per arm beside the control, for X, R and DR.
         outcomes: Outcome models: for S the joint one, for T one per arm.
         pooled: Linear effects of all arms.
         parts: What an average is the mean of.
         level: ``(arms - 1,)`` average effects, of the flat learner.
-        rounds: Trees of the S-learner.
         with_risk: Whether the expected outcome as control is a modifier, behind the covariates.
     """
 
     learner: Learner
     nuisance: Nuisance
-    held_out: Floats
+    late: Late
     stages: tuple[FinalStage, ...] = ()
     outcomes: tuple[FoldTrees, ...] = ()
     pooled: Ridge | None = None
     parts: tuple["Learnt", ...] = ()
     level: tuple[float, ...] = ()
-    rounds: int = 0
     with_risk: bool = False
+
+    @property
+    def held_out(self) -> Floats:
+        """Effects on the rows of the pass by models that never saw them, ``(rows, arms - 1)``."""
+        return self.late.value
 
     def effects(self, features: Features) -> Floats:
         """Effects on new rows, ``(rows, arms - 1)``."""
@@ -82,8 +104,7 @@ class Learnt:
             return np.asarray(np.mean([part.effects(features) for part in self.parts], axis=0))
         if self.learner == "s":
             told = [
-                self.outcomes[0].predict(with_arm(features, place, arms), self.rounds)
-                for place in range(arms)
+                self.outcomes[0].predict(features, arm_flags(place, arms)) for place in range(arms)
             ]
             return np.column_stack([one - told[0] for one in told[1:]])
         if self.learner == "t":
@@ -99,7 +120,7 @@ class Learnt:
         if not self.with_risk:
             return features
         arms = len(self.nuisance.trial.arms)
-        risk = self.nuisance.trees.predict(with_arm(features, 0, arms))
+        risk = self.nuisance.trees.predict(features, arm_flags(0, arms))
         return np.column_stack([features, risk.astype(np.float32)])
 
     def modifier_names(self, encoding: Encoding) -> tuple[str, ...]:
@@ -131,7 +152,7 @@ def learn(
     if learner == "average":
         return average([learn(nuisance, part, trees, apart=apart) for part in AVERAGED])
     if learner == "response":
-        return Learnt(learner, nuisance, nuisance.predicted[:, 1:])
+        return Learnt(learner, nuisance, Late(lambda: nuisance.predicted[:, 1:]))
     if learner == "flat":
         return _constant(nuisance)
     trial = nuisance.trial
@@ -146,10 +167,10 @@ def learn(
     if learner == "pooled":
         values = nuisance.values
         ridge = fit_ridge(features, values[:, 1:] - values[:, :1], folds)
-        held = ridge.held_out(features, folds)
-        return Learnt(learner, nuisance, held, pooled=ridge, with_risk=with_risk)
+        late = Late(lambda: ridge.held_out(features, folds))
+        return Learnt(learner, nuisance, late, pooled=ridge, with_risk=with_risk)
     settings = trees or effect_trees(len(trial))
-    stages, held_out = [], []
+    stages: list[FinalStage] = []
     everyone = learner == "dr" or len(trial.arms) == 2
     binned = bin_rows(features, folds, settings.bins) if everyone else None
     for place in range(1, len(trial.arms)):
@@ -160,20 +181,19 @@ def learn(
         else:
             target, weight, rows = _target(nuisance, learner, place)
         bins = binned or bin_rows(features, folds, settings.bins, rows=rows)
-        stage, told = fit_final_stage(
+        stage = fit_final_stage(
             features, target, weight, folds, bins, settings, nuisance.seed + place,
             rows=None if everyone else rows, threads=nuisance.threads,
         )  # fmt: skip
         stages.append(stage)
-        held_out.append(told)
-    held = np.column_stack(held_out)
-    return Learnt(learner, nuisance, held, stages=tuple(stages), with_risk=with_risk)
+    late = Late(lambda: np.column_stack([one.held_out(features, folds) for one in stages]))
+    return Learnt(learner, nuisance, late, stages=tuple(stages), with_risk=with_risk)
 
 
 def average(parts: Sequence[Learnt]) -> Learnt:
     """The mean of several learners on the same pass."""
-    held = np.mean([part.held_out for part in parts], axis=0)
-    return Learnt("average", parts[0].nuisance, held, parts=tuple(parts))
+    late = Late(lambda: np.asarray(np.mean([part.held_out for part in parts], axis=0)))
+    return Learnt("average", parts[0].nuisance, late, parts=tuple(parts))
 
 
 def r_loss(nuisance: Nuisance, effects: Floats) -> Floats:
@@ -182,11 +202,16 @@ def r_loss(nuisance: Nuisance, effects: Floats) -> Floats:
     The square of what remains of an outcome once its mean and the effect of its arm are taken off,
     each row by the chance of its arm (Nie & Wager, 2021). Its mean is least at the true effects.
     """
-    found = np.zeros((len(nuisance.trial), len(nuisance.trial.arms) - 1))
-    for place in range(1, len(nuisance.trial.arms)):
-        target, weight, rows = _target(nuisance, "r", place)
-        own = weight[rows] * (target[rows] - effects[rows, place - 1]) ** 2
-        found[rows, place - 1] = own
+    trial, predicted = nuisance.trial, nuisance.predicted
+    return np.column_stack(
+        [_r_losses(trial, predicted, effects, place) for place in range(1, len(trial.arms))]
+    )
+
+
+def _r_losses(trial: Trial, predicted: Floats, effects: Floats, place: int) -> Floats:
+    target, weight, rows = _r_target(trial, predicted, place)
+    found = np.zeros(len(trial))
+    found[rows] = weight[rows] * (target[rows] - effects[rows, place - 1]) ** 2
     return found
 
 
@@ -194,9 +219,12 @@ def _target(nuisance: Nuisance, learner: Learner, place: int) -> tuple[Floats, F
     """Target and weight of every row for one arm, and the rows that say something about it."""
     trial, predicted = nuisance.trial, nuisance.predicted
     if learner == "dr":
-        values = nuisance.values
         n = len(trial)
-        return values[:, place] - values[:, 0], np.broadcast_to(1.0, n), np.arange(n)
+        return aipw_effect(trial, predicted, place), np.broadcast_to(1.0, n), np.arange(n)
+    return _r_target(trial, predicted, place)
+
+
+def _r_target(trial: Trial, predicted: Floats, place: int) -> tuple[Floats, Floats, Ints]:
     share, row_weight, rows = _pair(trial, place)
     left = (trial.arm == place) - share
     mean = share * predicted[:, place] + (1 - share) * predicted[:, 0]
@@ -228,7 +256,8 @@ def imputed_targets(
     for fold in folds.range:
         for code, other in ((0, place), (place, 0)):
             own = np.flatnonzero(trial.arm == code)
-            told = apart.outcomes[other].of_fold_at(fold, trial.features, own)
+            model = apart.outcomes[other]
+            told = model.told(fold, model.rounds[fold], trial.features, own)
             gap = trial.outcome[own] - told
             target[fold, own] = gap if code == place else -gap
     return target, weight, rows
@@ -251,27 +280,48 @@ def _constant(nuisance: Nuisance) -> Learnt:
     effects, folds = values[:, 1:] - values[:, :1], nuisance.folds
     held = np.empty_like(effects)
     for fold in folds.range:
-        held[folds.unseen(fold)] = effects[folds.learns(fold)].mean(axis=0)
+        held[folds.of_row == fold] = effects[folds.learns(fold)].mean(axis=0)
     level = tuple(effects.mean(axis=0).tolist())
-    return Learnt("flat", nuisance, held, level=level)
+    return Learnt("flat", nuisance, Late(lambda: held), level=level)
 
 
 def _joint(nuisance: Nuisance) -> Learnt:
-    """S: the joint model of the pass, stopped where the R-loss of its effects is least."""
+    """S: the joint model of the pass, each fold's with the trees its checks' R-loss is least by."""
     trial, model = nuisance.trial, nuisance.trees
-    grown = (len(model.losses) - 1) * model.look
-    best, told = np.inf, np.zeros((len(trial), len(trial.arms) - 1))
-    kept = 0
-    looks = {round(grown * look / _LOOKS) for look in range(1, _LOOKS + 1)} | {model.rounds}
-    if len(trial) >= MANY_ROWS:
-        looks = {model.rounds}
-    for rounds in sorted(looks - {0}):
-        predicted = predict_arms(model, trial, nuisance.folds, rounds)
-        effects = predicted[:, 1:] - predicted[:, :1]
-        loss = float(r_loss(nuisance, effects).sum())
-        if loss < best:
-            best, told, kept = loss, effects, rounds
-    return Learnt("s", nuisance, told, outcomes=(model,), rounds=kept)
+    if len(trial) < MANY_ROWS:
+        rounds = [_by_r_loss(nuisance, fold) for fold in nuisance.folds.range]
+        model = model.at(rounds)
+
+    def held() -> Floats:
+        predicted = predict_arms(model, trial, nuisance.folds)
+        return np.asarray(predicted[:, 1:] - predicted[:, :1])
+
+    return Learnt("s", nuisance, Late(held), outcomes=(model,))
+
+
+def _by_r_loss(nuisance: Nuisance, fold: int) -> int:
+    """Trees, at most those the outcome wants, at which effects leave the least R-loss."""
+    trial, kept = nuisance.trial, nuisance.trees.rounds[fold]
+    arms = len(trial.arms)
+    looks = sorted({round(kept * look / _LOOKS) for look in range(1, _LOOKS + 1)} - {0})
+    losses = np.zeros(len(looks))
+    for check in nuisance.trees.checks[fold]:
+        rows = trial.take(check.rows)
+        told = [
+            np.column_stack(
+                [
+                    check.told(trial.features, rounds, check.rows, arm_flags(place, arms))
+                    for place in range(arms)
+                ]
+            )
+            for rounds in looks
+        ]
+        for number, values in enumerate(told):
+            effects = values[:, 1:] - values[:, :1]
+            losses[number] += sum(
+                float(_r_losses(rows, told[-1], effects, place).sum()) for place in range(1, arms)
+            )
+    return looks[int(np.argmin(losses))] if looks else 0
 
 
 def _apart(nuisance: Nuisance, settings: Trees) -> Learnt:
@@ -287,6 +337,9 @@ def _apart(nuisance: Nuisance, settings: Trees) -> Learnt:
             boost(binned, trial.outcome, own, nuisance.seed + place, objective=objective,
                   threads=nuisance.threads)
         )  # fmt: skip
-    told = [model.held_out(trial.features, folds) for model in models]
-    held = np.column_stack([one - told[0] for one in told[1:]])
-    return Learnt("t", nuisance, held, outcomes=tuple(models))
+
+    def held() -> Floats:
+        told = [model.held_out(trial.features, folds) for model in models]
+        return np.column_stack([one - told[0] for one in told[1:]])
+
+    return Learnt("t", nuisance, Late(held), outcomes=tuple(models))

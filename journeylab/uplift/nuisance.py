@@ -8,7 +8,13 @@ from journeylab.errors import FitError
 from journeylab.uplift.boosting import Features, FoldTrees, Objective, bin_rows, boost
 from journeylab.uplift.folds import Folds, make_folds
 from journeylab.uplift.scores import Floats, Scores
-from journeylab.uplift.settings import NUISANCE_ROWS, VERY_MANY_ROWS, Trees, nuisance_trees
+from journeylab.uplift.settings import (
+    NUISANCE_ROWS,
+    VERY_MANY_ROWS,
+    Trees,
+    nuisance_trees,
+    pieces,
+)
 from journeylab.uplift.trial import Trial
 
 _OBJECTIVES: dict[str, Objective] = {
@@ -51,7 +57,7 @@ class Nuisance:
         arms = len(self.trial.arms)
         found = np.empty((len(features), arms))
         for place in range(arms):
-            found[:, place] = self.trees.predict(with_arm(features, place, arms))
+            found[:, place] = self.trees.predict(features, arm_flags(place, arms))
         return found
 
     @property
@@ -63,8 +69,9 @@ class Nuisance:
         """The scores as what every evaluation starts from."""
         trial = self.trial
         return Scores(
-            trial.index, trial.arms, self.values, self.predicted, trial.outcome, trial.arm,
-            trial.own_chance, trial.unit, trial.clusters, self.folds.of_row,
+            trial.index, trial.arms, self.values, self.predicted, trial.outcome,
+            trial.arm.astype(np.int64), trial.own_chance, trial.unit, trial.clusters,
+            self.folds.of_row.astype(np.int64),
         )  # fmt: skip
 
     def scores_of(self, others: Trial) -> Scores:
@@ -72,7 +79,7 @@ class Nuisance:
         predicted = self.expected(others.features)
         return Scores(
             others.index, others.arms, aipw(others, predicted), predicted, others.outcome,
-            others.arm, others.own_chance, others.unit, others.clusters,
+            others.arm.astype(np.int64), others.own_chance, others.unit, others.clusters,
         )  # fmt: skip
 
 
@@ -104,7 +111,7 @@ def fit_nuisance(
     seed = int(generator.integers(2**31))
     for fold in division.range:
         learn = trial.outcome[division.learns(fold)]
-        if np.ptp(learn) == 0:
+        if learn.min() == learn.max():
             raise FitError(
                 f"all {len(learn)} rows of a fold have the outcome {learn[0]:g}: too few customers "
                 "did anything; use fewer folds or a commoner outcome"
@@ -118,37 +125,47 @@ def fit_nuisance(
     model = boost(
         binned, trial.outcome, settings, seed, objective=_OBJECTIVES[trial.kind], threads=threads
     )
-    del binned, flags
+    del binned, flags  # room for what is predicted
     return Nuisance(trial, division, model, predict_arms(model, trial, division), seed, threads)
 
 
-def predict_arms(model: FoldTrees, trial: Trial, folds: Folds, rounds: int | None = None) -> Floats:
+def predict_arms(model: FoldTrees, trial: Trial, folds: Folds) -> Floats:
     """Held-out outcome of the trial's rows under each arm, ``(rows, arms)``."""
     arms = len(trial.arms)
     found = np.empty((len(trial), arms))
-    for fold in folds.range:
-        unseen = np.flatnonzero(folds.unseen(fold))
-        for place in range(arms):
-            flags = np.asarray(np.arange(1, arms) == place, dtype=np.float32)
-            found[unseen, place] = model.of_fold_at(fold, trial.features, unseen, flags, rounds)
+    for place in range(arms):
+        found[:, place] = model.held_out(trial.features, folds, arm_flags(place, arms))
     return found
 
 
 def aipw(trial: Trial, predicted: Floats) -> Floats:
     """Doubly robust scores, ``(rows, arms)`` (Robins, Rotnitzky & Zhao, 1994)."""
-    rows = np.arange(len(trial))
     values = predicted.copy()
-    values[rows, trial.arm] += (trial.outcome - predicted[rows, trial.arm]) / trial.own_chance
+    for rows in pieces(len(trial)):
+        values[rows] = _aipw_at(trial, predicted, rows)
     return values
 
 
-def with_arm(features: Features, place: int, arms: int) -> Features:
-    """The covariates followed by the flags of one arm."""
-    found = np.zeros((len(features), features.shape[1] + arms - 1), dtype=np.float32)
-    found[:, : features.shape[1]] = features
-    if place:
-        found[:, features.shape[1] + place - 1] = 1
+def aipw_effect(trial: Trial, predicted: Floats, place: int) -> Floats:
+    """Scores of one arm less those of the control, ``(rows,)``, without a table of all scores."""
+    found = np.empty(len(trial))
+    for rows in pieces(len(trial)):
+        values = _aipw_at(trial, predicted, rows)
+        found[rows] = values[:, place] - values[:, 0]
     return found
+
+
+def _aipw_at(trial: Trial, predicted: Floats, rows: slice) -> Floats:
+    values, arm = predicted[rows].copy(), trial.arm[rows, None]
+    own = np.take_along_axis(values, arm, axis=1)[:, 0]
+    own += (trial.outcome[rows] - own) / trial.own_chance_at(rows)
+    np.put_along_axis(values, arm, own[:, None], axis=1)
+    return values
+
+
+def arm_flags(place: int, arms: int) -> Features:
+    """The columns that say which arm a row is asked about."""
+    return np.asarray(np.arange(1, arms) == place, dtype=np.float32)
 
 
 def _flags(arm: np.ndarray, arms: int) -> Features:

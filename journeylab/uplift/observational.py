@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from journeylab.errors import ContractError, FitError
 from journeylab.estimate import Estimate, Measured, measured
 from journeylab.uplift.nuisance import Nuisance, fit_nuisance
+from journeylab.uplift.robustness import robustness_value
 from journeylab.uplift.scores import aipw_scores, average_effects
 from journeylab.uplift.trial import Trial, read_trial
 
@@ -268,30 +269,8 @@ def adjusted_or_refused(
             rows, "after", "targeted", early, negative_controls=["before_1"], unit=unit, rng=rng
         )
     except FitError as refusal:
-        return None, str(refusal)
+        return None, str(refusal).replace("before_1", f"the {outcome} of the period before")
     return found, found.finding()
-
-
-def robustness_value(difference: float, scale: float) -> float:
-    """Strength (0-1) that an unknown cause needs to bring a difference to 0.
-
-    The partial R2 it must have with the outcome, and with the choice, if both are alike.
-
-    Args:
-        difference: The estimate.
-        scale: Root of the mean square of the outcome's residuals times that of the weights; in a
-            linear regression the standard error times the root of the degrees of freedom.
-
-    Raises:
-        ContractError: The scale is not above 0.
-
-    Source:
-        Cinelli & Hazlett (2020), equation 21.
-    """
-    if not scale > 0:
-        raise ContractError(f"the scale must be above 0; got {scale}")
-    f = (difference / scale) ** 2
-    return 0.5 * (sqrt(f**2 + 4 * f) - f)
 
 
 def _refuse_early(

@@ -42,9 +42,10 @@ class Question:
 
     def words(self, answer: bool) -> str:
         """The question as a condition."""
+        name = self.column.replace("_", " ")
         if self.numeric:
-            return f"{self.column} {'<=' if answer else '>'} {float(self.at):.6g}"
-        return f"{self.column} {'is' if answer else 'is not'} {self.at}"
+            return f"{name} {'at most' if answer else 'above'} {float(self.at):.6g}"
+        return f"{name} {'is' if answer else 'is not'} {self.at}"
 
 
 Conditions = tuple[tuple[Question, bool], ...]

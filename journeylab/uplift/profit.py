@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from journeylab.errors import ContractError
-from journeylab.estimate import Measured
+from journeylab.estimate import Estimate, Measured
 from journeylab.uplift.ranks import Places, by_fold, fold_by_fold, places
 from journeylab.uplift.scores import Floats, Ints, Ranking, Scores
 from journeylab.uplift.toc import curve
@@ -37,6 +37,21 @@ class ProfitCurve:
     everybody: Measured
     gain: Measured
     unit: str
+
+    def finding(self, arm: str) -> str:
+        """One line on where to cut."""
+        if self.cut >= 1:
+            return f"{arm}: no cut earns more than giving it to everybody"
+        if self.cut <= 0:
+            return f"{arm}: no cut earns more than giving it to nobody"
+        return f"{arm}: the curve is highest at {self.cut:.0%} of customers"
+
+    def over_simple(self, level: float = 0.95) -> Estimate | str:
+        """Gain of the cut; or words, where all parts chose everybody, or nobody: there is none."""
+        if self.gain.standard_error == 0:
+            simple = "everybody" if self.cut >= 1 else "nobody"
+            return f"nothing: the cut chosen on the other customers is {simple}"
+        return self.gain.estimate(level)
 
 
 def profit_curve(

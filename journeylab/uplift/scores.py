@@ -12,7 +12,7 @@ from journeylab.errors import ContractError
 from journeylab.estimate import Measured, measured
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+Ints = NDArray[np.signedinteger[Any]]
 Ranking = pd.Series | NDArray[Any]
 
 

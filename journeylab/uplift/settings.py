@@ -12,10 +12,14 @@ MANY_ROWS = 100_000
 VERY_MANY_ROWS = 300_000
 # More rows than this make the expected outcomes no better by an amount that a score would show.
 NUISANCE_ROWS = 100_000
-# Rows of each fold that say when its trees are enough.
+# Of so many rows of a fold one is set aside to say when trees are enough, where rows are many.
+SET_ASIDE = 10
+# Most rows that one check of a model is held against.
 STOP_ROWS = 50_000
+# Rows, evenly spread, whose covariates say where bins are cut.
+CUT_ROWS = 50_000
 # Rows that are copied at a time, so that no step needs all of them twice.
-AT_A_TIME = 1 << 16
+AT_A_TIME = 1 << 14
 MOST_ARMS = 24
 
 
@@ -70,3 +74,8 @@ def effect_trees(rows: int) -> Trees:
         return Trees(rounds=200, depth=4, step=0.1, leaf=200, penalty=200, rows=1.0, columns=1.0)
     leaf = max(20.0, min(100.0, rows / 100))
     return Trees(leaf=leaf, penalty=leaf)
+
+
+def pieces(rows: int) -> list[slice]:
+    """Stretches of rows small enough that a copy of one does not matter."""
+    return [slice(first, first + AT_A_TIME) for first in range(0, max(rows, 1), AT_A_TIME)]

@@ -10,7 +10,7 @@ import pandas as pd
 from journeylab.errors import ContractError
 from journeylab.uplift.covariates import Encoding, Features, learn_encoding
 from journeylab.uplift.scores import Floats, Ints
-from journeylab.uplift.settings import MOST_ARMS
+from journeylab.uplift.settings import MOST_ARMS, pieces
 
 Kind = Literal["binary", "continuous", "zero-inflated"]
 Propensity = str | Mapping[str, float] | Mapping[str, str]
@@ -57,7 +57,11 @@ class Trial:
     @property
     def own_chance(self) -> Floats:
         """Chance of the arm that was given, ``(rows,)``."""
-        return np.asarray(self.chances[np.arange(len(self)), self.arm])
+        return self.own_chance_at(slice(None))
+
+    def own_chance_at(self, rows: slice) -> Floats:
+        """The same of some rows."""
+        return np.take_along_axis(self.chances[rows], self.arm[rows, None], axis=1)[:, 0]
 
     def take(self, rows: Ints) -> "Trial":
         """The same of some rows."""
@@ -108,9 +112,12 @@ def read_trial(
     given = frame[arm]
     if unknown := int(given.isna().sum()):
         raise ContractError(f"the arm is missing for {unknown} of {len(frame)} rows")
-    labels = given.astype(str)
-    names = _arms(labels, str(control), most_arms)
-    code = pd.Categorical(labels, categories=list(names)).codes.astype(np.int64)
+    number, found = pd.factorize(given)
+    labels = [str(label) for label in found]
+    counts = pd.Series(np.bincount(number, minlength=len(labels)), labels).groupby(level=0).sum()
+    names = _arms(counts, str(control), most_arms)
+    code = np.array([names.index(label) for label in labels], dtype=np.int16)[number]
+    del number
     y = _outcome(frame[outcome])
     if frame.index.has_duplicates and clusters is None:
         twice = frame.index[frame.index.duplicated(keep=False)]
@@ -122,7 +129,7 @@ def read_trial(
     chances = (
         np.full((len(frame), len(names)), np.nan)
         if estimated
-        else _chances(frame, labels, code, names, propensity)
+        else _chances(frame, code, names, propensity)
     )
     encoding = learn_encoding(frame, covariates)
     numbered = None
@@ -157,8 +164,7 @@ def _refuse_leaks(frame: pd.DataFrame, outcome: str, arm: str, covariates: Seque
             raise ContractError(f"covariate {name!r} is the outcome {outcome!r} under another name")
 
 
-def _arms(labels: pd.Series, control: str, most: int | None) -> tuple[str, ...]:
-    counts = labels.value_counts()
+def _arms(counts: pd.Series, control: str, most: int | None) -> tuple[str, ...]:
     if control not in counts.index:
         raise ContractError(
             f"nobody has the control {control!r}; arms are {', '.join(sorted(counts.index))}"
@@ -196,9 +202,7 @@ def _outcome(column: pd.Series) -> Floats:
     return np.asarray(y)
 
 
-def _chances(
-    frame: pd.DataFrame, labels: pd.Series, code: Ints, names: tuple[str, ...], given: Propensity
-) -> Floats:
+def _chances(frame: pd.DataFrame, code: Ints, names: tuple[str, ...], given: Propensity) -> Floats:
     n = len(frame)
     if isinstance(given, str):
         chances = np.full((n, len(names)), np.nan)
@@ -221,12 +225,17 @@ def _chances(
         else:
             # One row that all share.
             chances = np.broadcast_to(np.array(told, dtype=float), (n, len(names)))
-        if bad := int((chances.sum(axis=1) > 1 + 1e-6).sum()):
+        if bad := sum(int((chances[rows].sum(axis=1) > 1 + 1e-6).sum()) for rows in pieces(n)):
             raise ContractError(f"propensities add up to more than 1 in {bad} of {n} rows")
-    own = chances[np.arange(n), code]
-    if bad := int((~((own > 0) & (own < 1))).sum()):
+    if bad := sum(_certain(chances[rows], code[rows]) for rows in pieces(n)):
         raise ContractError(
             f"propensities must lie inside (0, 1); {bad} of {n} do not: such rows had no chance of "
             "another arm and say nothing of an effect; leave them out"
         )
     return chances
+
+
+def _certain(chances: Floats, code: Ints) -> int:
+    """Rows whose own chance does not lie inside (0, 1)."""
+    own = np.take_along_axis(chances, code[:, None], axis=1)
+    return int((~((own > 0) & (own < 1))).sum())
