@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from chromium import CHROMIUM, open_page
+from hypothesis import given
+from hypothesis import strategies as st
 from nbformat.v4 import new_output
 from sample_run import (
     CLV_ENTRY,
@@ -321,6 +323,10 @@ def test_an_arm_called_none_keeps_its_name_beside_missing_values():
     assert rows == [["none", "\N{EN DASH}"], ["half", "no variation"]]
 
 
+def texts(rows):
+    return [[cell.text for cell in row] for row in rows]
+
+
 def test_estimates_in_a_table_take_their_digits_from_their_intervals():
     frame = pd.DataFrame(
         {"n": [4067, 241], "share": [0.0524, 0.6805], "ci_low": [0.0457, 0.6177],
@@ -328,9 +334,65 @@ def test_estimates_in_a_table_take_their_digits_from_their_intervals():
         index=pd.Index(["0-6", "90+"], name="segment"),
     )  # fmt: skip
     table = readable_table(read_html(frame.to_html())[0])
-    assert [cell.text for cell in table.head[0]] == ["segment", "n", "share", "ci low", "ci high"]
-    assert [cell.text for cell in table.body[0]] == ["0-6", "4,067", "0.052", "0.046", "0.060"]
-    assert len(table.head) == 1
+    assert texts(table.head) == [["segment", "n", "share", "interval"]]
+    assert texts(table.body) == [
+        ["0-6", "4,067", "0.052", "0.046 to 0.060"],
+        ["90+", "241", "0.680", "0.618 to 0.735"],
+    ]
+
+
+def test_units_of_columns_are_shown_and_shares_read_in_per_cent():
+    frame = pd.DataFrame(
+        {"share": [0.0524, 0.6805], "ci_low": [0.0457, 0.6177], "ci_high": [0.06, None],
+         "of_all": [0.25, 0.0042], "gap": [3.5, None], "gap_low": [1.0, None],
+         "gap_high": [6.0, None]},
+    )  # fmt: skip
+    units = {"share": "share", "of_all": "share", "gap": "days"}
+    table = readable_table(read_html(frame.to_html(index=False))[0], units)
+    assert texts(table.head) == [["share", "interval", "of all", "gap, days", "gap interval"]]
+    assert texts(table.body) == [
+        ["5.24\xa0%", "4.57 to 6.00\xa0%", "25.0\xa0%", "3.5", "1.0 to 6.0"],
+        ["68.05\xa0%", "from 61.77\xa0%", "0.4\xa0%", "\N{EN DASH}", "\N{EN DASH}"],
+    ]
+
+
+def test_rows_of_unlike_size_have_digits_of_their_own():
+    frame = pd.DataFrame(
+        {"metric": ["revenue", "visits"], "effect": [2.54, 0.0256], "low": [0.67, 0.0089],
+         "high": [4.41, 0.0423]},
+    )  # fmt: skip
+    table = readable_table(read_html(frame.to_html(index=False))[0])
+    assert texts(table.body) == [
+        ["revenue", "2.5", "0.7 to 4.4"],
+        ["visits", "0.026", "0.009 to 0.042"],
+    ]
+
+
+def test_low_and_high_that_hold_nothing_stay_two_columns():
+    frame = pd.DataFrame({"band": ["a", "b"], "n": [40, 50], "low": [0.5, 1.5], "high": [1.0, 2.0]})
+    table = readable_table(read_html(frame.to_html(index=False))[0])
+    assert texts(table.head) == [["band", "n", "low", "high"]]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-1e6, 1e6), st.floats(0.001, 1e6), st.booleans()),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_whatever_the_numbers_an_interval_is_one_cell_that_says_both_ends(rows):
+    frame = pd.DataFrame(
+        [(value, value - half, None if open_ else value + half) for value, half, open_ in rows],
+        columns=["effect", "ci_low", "ci_high"],
+    )
+    table = readable_table(read_html(frame.to_html(index=False))[0])
+    if frame["ci_high"].isna().all():
+        return
+    assert texts(table.head) == [["effect", "interval"]]
+    for row, (_, _, open_) in zip(texts(table.body), rows, strict=True):
+        assert ("from" in row[1]) == open_
+        assert (" to " in row[1]) == (not open_)
 
 
 @pytest.mark.parametrize(

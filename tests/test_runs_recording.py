@@ -412,6 +412,18 @@ def test_a_figure_says_where_it_was_written_in_an_output_of_its_own(own, monkeyp
     assert "text/html" not in drawn
 
 
+def test_units_of_columns_are_kept_for_the_page_and_the_numbers_stay_as_given(own):
+    frame = pd.DataFrame({"share": [0.25], "gap": [3.5]})
+    record("waits", frame, units={"share": "share", "gap": "days"})
+    kept = results(own)["waits"]
+    assert kept["units"] == {"share": "share", "gap": "days"}
+    assert pd.read_parquet(own / kept["table"]).equals(frame)
+    with pytest.raises(ContractError, match="units= names 'days', which the frame lacks"):
+        record("lacking", frame, units={"days": "days"})
+    with pytest.raises(ContractError, match="units= is for frames"):
+        record("number", 4, units={})
+
+
 def test_columns_of_people_and_what_a_figure_draws_are_kept_for_sharing(own):
     from matplotlib.figure import Figure
 

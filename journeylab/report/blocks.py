@@ -19,8 +19,8 @@ from journeylab.report.cleaning import (
 )
 from journeylab.report.markdown import render
 from journeylab.report.notebook import NotebookCell, Output
-from journeylab.report.numbers import estimate_texts, number, words
-from journeylab.report.site import SPACE, file_link
+from journeylab.report.numbers import SPACE, estimate_texts, number, words
+from journeylab.report.site import file_link
 from journeylab.report.tables import Table, named_rows, readable_table
 
 # Together with prose and code this keeps a page under 3 MB.
@@ -251,7 +251,7 @@ def _add_bundle(page: _Body, bundle: dict[str, Any], name: str, entry: dict[str,
     kept = file_link(entry, "table")
     for part in parts:
         if isinstance(part, RawTable):
-            table = readable_table(part)
+            table = readable_table(part, _units(entry))
             page.blocks.append(_table_block(table, name, entry, kept))
         elif not kept:
             page.blocks.append(Block("prose", part))
@@ -260,6 +260,12 @@ def _add_bundle(page: _Body, bundle: dict[str, Any], name: str, entry: dict[str,
         page.blocks.append(Block("file", link=link))
     elif not parts and text:
         page.blocks.append(Block("text", text=_cut(str(bundle["text/plain"]))))
+
+
+def _units(entry: dict[str, Any]) -> dict[str, str]:
+    """Units of a recorded table's columns; none where the entry does not hold any."""
+    units = entry.get("units")
+    return {str(k): str(v) for k, v in units.items()} if isinstance(units, dict) else {}
 
 
 def _file_shown(text: str, folder: Path | None) -> str:

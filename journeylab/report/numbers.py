@@ -6,8 +6,8 @@ from math import floor, isfinite, log10
 from typing import Any
 
 _MINUS = "\N{MINUS SIGN}"
-_SPACE = "\N{NO-BREAK SPACE}"
-_SHARES = frozenset({"share", "shares", "proportion", "probability", "fraction"})
+SPACE = "\N{NO-BREAK SPACE}"
+SHARES = frozenset({"share", "shares", "proportion", "probability", "fraction"})
 _CURRENCIES = {
     "USD": "$", "EUR": "€", "GBP": "£", "CNY": "¥", "RMB": "¥", "JPY": "¥",
     "$": "$", "€": "€", "£": "£", "¥": "¥",
@@ -87,7 +87,7 @@ def key_figure(name: str, entry: dict[str, Any]) -> Figure:
     right += 0.1 * span if right > 0 else 0.0
     span = (right - left) or 1.0
     places = [round(100 * (x - left) / span, 2) for x in (low, high, value, 0.0)]
-    return Figure(words(name), shown, rest, f"{level}{_SPACE}% interval {interval}", *places)
+    return Figure(words(name), shown, rest, f"{level}{SPACE}% interval {interval}", *places)
 
 
 def estimate_texts(entry: dict[str, Any]) -> tuple[str, str, str]:
@@ -99,16 +99,16 @@ def estimate_texts(entry: dict[str, Any]) -> tuple[str, str, str]:
 def _in_unit(value: float, low: float, high: float, unit: str) -> tuple[str, str, str]:
     """Value and interval as text, and what is left of the unit."""
     head, _, rest = unit.partition(" ")
-    if unit.lower() in _SHARES or (head.lower() in _SHARES and rest.startswith(("of ", "within "))):
+    if unit.lower() in SHARES or (head.lower() in SHARES and rest.startswith(("of ", "within "))):
         digits = _decimals(100 * value, 100 * low, 100 * high)
         low_text, high_text = (separated(100 * x, digits) for x in (low, high))
-        shown = f"{separated(100 * value, digits)}{_SPACE}%"
-        return shown, f"{low_text} to {high_text}{_SPACE}%", rest
+        shown = f"{separated(100 * value, digits)}{SPACE}%"
+        return shown, f"{low_text} to {high_text}{SPACE}%", rest
     digits = _decimals(value, low, high)
     if unit.startswith("%"):
-        shown = f"{separated(value, digits)}{_SPACE}%"
+        shown = f"{separated(value, digits)}{SPACE}%"
         rest = unit[1:].strip()
-        return shown, f"{separated(low, digits)} to {separated(high, digits)}{_SPACE}%", rest
+        return shown, f"{separated(low, digits)} to {separated(high, digits)}{SPACE}%", rest
     if head in _CURRENCIES:
         digits = 2 if digits == 1 else digits
         sign = _CURRENCIES[head]
@@ -123,38 +123,6 @@ def _in_unit(value: float, low: float, high: float, unit: str) -> tuple[str, str
         f"{separated(low, digits)} to {separated(high, digits)}",
         unit,
     )
-
-
-def interval_columns(
-    values: list[str], lows: list[str], highs: list[str]
-) -> tuple[list[str], list[str], list[str]] | None:
-    """A column of estimates and its interval, all with the digits that the intervals support.
-
-    Args:
-        values: As pandas printed them; likewise the ends of the intervals.
-        lows: Lower ends.
-        highs: Upper ends.
-
-    Returns:
-        The three columns as a page shows them; None where they are no such columns.
-    """
-    columns = (values, lows, highs)
-    if any(column(cells, "") is None for cells in columns):
-        return None
-    rows = [
-        tuple(map(float, row)) for row in zip(*columns, strict=True) if not any(map(is_empty, row))
-    ]
-    halves = sorted(
-        (high - low) / 2 for _, low, high in rows if isfinite(high - low) and high > low
-    )
-    if not halves:
-        return None
-    middle = halves[len(halves) // 2]
-    decimals = max(0, min(6, 1 - floor(log10(middle))))
-    shown = [
-        [_no_value(cell) or separated(float(cell), decimals) for cell in cells] for cells in columns
-    ]
-    return shown[0], shown[1], shown[2]
 
 
 def _decimals(value: float, low: float, high: float) -> int:

@@ -11,9 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from journeylab.report.cleaning import LOCAL_FILE, without_controls
+from journeylab.report.numbers import SPACE
 
 _HERE = Path(__file__).parent
-SPACE = "\N{NO-BREAK SPACE}"
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
 
 

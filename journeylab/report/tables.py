@@ -1,16 +1,14 @@
 """Tables as a page shows them: numbers right-aligned, thousands separated, long ones cut."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from journeylab.report.cleaning import Cell, RawTable
-from journeylab.report.numbers import column, interval_columns
+from journeylab.report.columns import format_columns
 
 _MOST_ROWS = 100
 _MOST_CELLS = 3000
 _MOST_TEXT = 300
-# As pandas prints them, to the letter: among texts, "none" may be an answer or a test's arm.
-_PRINTED_EMPTY = frozenset({"None", "NaN", "nan", "NaT", "<NA>", "-"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,13 @@ class Table:
         return max((sum(cell.columns for cell in row) for row in self.body), default=0)
 
 
-def readable_table(raw: RawTable) -> Table:
-    """A table of any origin with its columns of numbers formatted and aligned."""
+def readable_table(raw: RawTable, units: Mapping[str, str] | None = None) -> Table:
+    """A table of any origin with its columns of numbers formatted and aligned.
+
+    Args:
+        raw: As it was found.
+        units: Column -> unit: a ``share`` is shown in per cent, another unit beside the name.
+    """
     rows = [row for row in raw.rows if row]
     head_count = min(raw.head_rows, len(rows))
     if head_count == 2 and _names_of_index(rows[0], rows[1]):
@@ -65,12 +68,16 @@ def readable_table(raw: RawTable) -> Table:
             for place in range(start, start + cell.columns):
                 names[place] = cell.text.strip() or names.get(place, "")
     counted = _bare_count(body, places[head_count:], names)
-    numbers = _format_columns(body, places[head_count:], names)
+    shown = format_columns(_by_column(body, places[head_count:]), names, units or {})
+    if len(head) == 1:
+        for cell, start in zip(head[0], places[0], strict=True):
+            cell.text = shown.heads.get(start, cell.text)
+    dropped = shown.gone | ({0} if counted else set())
     show = [
         [
-            ShownCell(_short(cell.text), cell.head, start in numbers, cell.columns, cell.rows)
+            ShownCell(_short(cell.text), cell.head, start in shown.numbers, cell.columns, cell.rows)
             for cell, start in zip(row, starts, strict=True)
-            if not (counted and start == 0 and cell.columns == 1)
+            if not (start in dropped and cell.columns == 1)
         ]
         for row, starts in zip(rows, places, strict=True)
     ]
@@ -147,49 +154,11 @@ def _bare_count(body: list[list[Cell]], places: list[list[int]], names: dict[int
     )
 
 
-def _format_columns(
-    body: list[list[Cell]], places: list[list[int]], names: dict[int, str]
-) -> set[int]:
-    """Format the columns of numbers in place; gives the columns that are."""
-    by_column: dict[int, list[Cell]] = {}
+def _by_column(body: list[list[Cell]], places: list[list[int]]) -> dict[int, list[Cell]]:
+    """Cells that take one column, by its place."""
+    found: dict[int, list[Cell]] = {}
     for row, starts in zip(body, places, strict=True):
         for cell, start in zip(row, starts, strict=True):
             if cell.columns == 1:
-                by_column.setdefault(start, []).append(cell)
-    numbers = _format_intervals(by_column, names)
-    for place, cells in by_column.items():
-        if place in numbers:
-            continue
-        name = names.get(place, "")
-        texts = [cell.text.strip() for cell in cells]
-        formatted = column(texts, name)
-        if texts and set(texts) <= {"True", "False"}:
-            formatted = ["yes" if text == "True" else "no" for text in texts]
-        elif formatted is None:
-            formatted = ["\N{EN DASH}" if text in _PRINTED_EMPTY else text for text in texts]
-        else:
-            numbers.add(place)
-        for cell, text in zip(cells, formatted, strict=True):
-            cell.text = text
-    return numbers
-
-
-def _format_intervals(by_column: dict[int, list[Cell]], names: dict[int, str]) -> set[int]:
-    """Format in place an estimate that is followed by ``ci_low`` and ``ci_high``."""
-    formatted: set[int] = set()
-    for place in by_column:
-        trio = (place, place + 1, place + 2)
-        cells = [by_column.get(at, []) for at in trio]
-        if (names.get(place + 1), names.get(place + 2)) != ("ci_low", "ci_high"):
-            continue
-        if len({len(column) for column in cells}) > 1:
-            continue
-        values, lows, highs = ([cell.text.strip() for cell in column] for column in cells)
-        shown = interval_columns(values, lows, highs)
-        if shown is None:
-            continue
-        for column_cells, texts in zip(cells, shown, strict=True):
-            for cell, text in zip(column_cells, texts, strict=True):
-                cell.text = text
-        formatted.update(trio)
-    return formatted
+                found.setdefault(start, []).append(cell)
+    return found

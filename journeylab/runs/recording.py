@@ -9,7 +9,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from html import escape
@@ -55,6 +55,7 @@ def record(
     *,
     people: str | Sequence[str] | None = None,
     table: str | Sequence[str] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> None:
     """Show a result and, under the runner, keep it.
 
@@ -69,10 +70,12 @@ def record(
         table: Records whose rows a figure draws, ``()`` for none: ``journeylab share`` holds a
             figure back where cells of these are hidden, and where it does not say and cells of
             any table of the notebook are.
+        units: Column of a frame -> unit: the page shows a ``share`` in per cent, and writes any
+            other unit beside the column's name. What is kept is as given.
 
     Raises:
         ContractError: The name is taken or malformed, a number is not finite, a figure has no alt
-            text, ``people`` or ``table`` does not fit, or the value is of another kind.
+            text, ``people``, ``table`` or ``units`` does not fit, or the value is of another kind.
     """
     if not RECORD_NAME.fullmatch(name) or name in _RESERVED:
         raise ContractError(
@@ -89,8 +92,9 @@ def record(
     if figure is None and table is not None:
         raise ContractError(f"{name}: table= is for figures; this is a {_kind_name(value)}")
     frame = _as_frame(value) if figure is None else None
-    if frame is None and people is not None:
-        raise ContractError(f"{name}: people= is for frames; this is a {_kind_name(value)}")
+    for option, given in (("people", people), ("units", units)):
+        if frame is None and given is not None:
+            raise ContractError(f"{name}: {option}= is for frames; this is a {_kind_name(value)}")
     if figure is not None:
         drawn = None if table is None else _names(name, "table", table)
         kind, entry, bundle = _keep_figure(name, figure, alt, folder)
@@ -98,12 +102,11 @@ def record(
     elif frame is not None:
         kind, entry, bundle = _keep_frame(name, frame, folder)
         if people is not None:
-            counted = _names(name, "people", people)
-            if lacking := [each for each in counted if each not in entry["columns"]]:
-                raise ContractError(
-                    f"{name}: people= names {', '.join(map(repr, lacking))}, which the frame lacks"
-                )
-            entry["people"] = counted
+            entry["people"] = _names(name, "people", people)
+            _refuse_lacking(name, "people", entry["people"], entry["columns"])
+        if units is not None:
+            entry["units"] = {str(column): str(unit) for column, unit in units.items()}
+            _refuse_lacking(name, "units", entry["units"], entry["columns"])
     else:
         kind, entry, bundle = _plain(name, value)
     if folder is not None:
@@ -192,6 +195,13 @@ def _names(name: str, option: str, given: str | Sequence[str]) -> list[str]:
     if not all(isinstance(each, str) for each in names):
         raise ContractError(f"{name}: {option}= takes a name or several; got {given!r}")
     return names
+
+
+def _refuse_lacking(name: str, option: str, named: Iterable[str], columns: Sequence[str]) -> None:
+    if lacking := [each for each in named if each not in columns]:
+        raise ContractError(
+            f"{name}: {option}= names {', '.join(map(repr, lacking))}, which the frame lacks"
+        )
 
 
 def _written(name: str, entry: Any, folder: Path | None) -> str:
