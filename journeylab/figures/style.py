@@ -303,6 +303,23 @@ def _apart(
     return placed
 
 
+def beside(ax: Axes, row: float, text: str, colour: str = SOFT) -> None:
+    """Write ``text`` right of the Axes, at the height of a row."""
+    ax.annotate(
+        text, xy=(1, row), xycoords=ax.get_yaxis_transform(), xytext=(8, 0),
+        textcoords="offset points", ha="left", va="center", color=colour, fontsize=9.5,
+        annotation_clip=False,
+    )  # fmt: skip
+
+
+def in_corner(ax: Axes, text: str, colour: str = SOFT) -> None:
+    """Write ``text`` small in the upper left corner of the Axes, e.g. what a mark means."""
+    ax.annotate(
+        text, (0, 1), xycoords="axes fraction", xytext=(6, -4), textcoords="offset points",
+        ha="left", va="top", color=colour, fontsize=9,
+    )  # fmt: skip
+
+
 def shade(
     ax: Axes, start: float | date | np.datetime64, end: float | date | np.datetime64, label: str
 ) -> None:
