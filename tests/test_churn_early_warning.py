@@ -15,7 +15,7 @@ from journeylab.churn import (
     population_stability,
     stability,
 )
-from journeylab.churn.reasons import in_words
+from journeylab.churn.reasons import _one, in_words
 from journeylab.errors import ContractError, FitError
 from journeylab.estimate import Estimate
 
@@ -259,7 +259,7 @@ def test_a_fit_that_does_not_explain_itself_gives_no_reasons_and_says_so(value):
         ("silence_in_gaps", {"silence_in_gaps": np.nan}, "no usual gap yet"),
         ("gap_trend", {"gap_trend": np.log(2)}, "last gaps 2.0 times as long as before"),
         ("purchases_90d", {"purchases_90d": 0}, "no purchases in 90 days"),
-        ("touches_90d_sms", {"touches_90d_sms": 7}, "7 touches by sms in 90 days (median 2)"),
+        ("touches_90d_sms", {"touches_90d_sms": 7}, "7 touches by sms in 90 days (usual 2)"),
         ("days_since_touch_chat", {"days_since_touch_chat": None}, "no touch by chat so far"),
         (
             "spend_trend",
@@ -271,12 +271,38 @@ def test_a_fit_that_does_not_explain_itself_gives_no_reasons_and_says_so(value):
         ("spend_90d", {"spend_90d": 0.0}, "spent nothing in 90 days"),
         ("tier", {"tier": "gold"}, "tier gold"),
         ("city", {"city": "杭州"}, "city 杭州"),
-        ("shoe_size", {"shoe_size": 44.0}, "shoe size 44 (median 40)"),
+        ("shoe_size", {"shoe_size": 44.0}, "shoe size 44 (usual 40)"),
     ],
 )  # fmt: skip
 def test_a_covariate_in_words(name, row, said):
     usual = pd.Series({"touches_90d_sms": 2.0, "shoe_size": 40.0})
     assert in_words(name, pd.Series(row, dtype=object), usual) == said
+
+
+def test_the_error_of_the_level_widens_every_interval(value):
+    exact = pd.Series(10.0, today().index)
+    given = {"within_days": 60, "most": 300, "reasons": 0}
+    known = early_warning(Exponential(), today(), exact, **given)
+    assert known.total.ci_low == known.total.value == known.total.ci_high
+    unsure = early_warning(Exponential(), today(), exact, risk_error=0.2, **given)
+    assert unsure.total.value == known.total.value
+    assert unsure.total.ci_low == pytest.approx(0.8 * known.total.value)
+    assert unsure.total.ci_high == pytest.approx(1.2 * known.total.value)
+    rows = unsure.rows
+    assert rows["ci_high"].to_numpy() == pytest.approx(1.2 * rows["value_at_risk"].to_numpy())
+    # and it adds in quadrature to what is not known of the value
+    narrow = early_warning(Exponential(), today(), value).total
+    wide = early_warning(Exponential(), today(), value, risk_error=0.2).total
+    own, whole = narrow.ci_high - narrow.value, wide.ci_high - wide.value
+    assert whole**2 == pytest.approx(own**2 + (0.2 * wide.value) ** 2)
+
+
+def test_one_is_not_many():
+    said = "1 purchases in 180 days; silent 1 days, usual gap 21; 1 touches by sms in 1 days"
+    assert _one(said) == (
+        "1 purchase in 180 days; silent 1 day, usual gap 21; 1 touch by sms in 1 day"
+    )
+    assert _one("last gaps 2.1 times; 11 purchases") == "last gaps 2.1 times; 11 purchases"
 
 
 @pytest.mark.parametrize(
@@ -288,6 +314,7 @@ def test_a_covariate_in_words(name, row, said):
         (lambda f: f, {"within_days": 30}, "within 60 days, not within 30"),
         (lambda f: f, {"horizons": [60, 30]}, "ascending"),
         (lambda f: f, {"most": 0}, "at least 1"),
+        (lambda f: f, {"risk_error": -0.1}, "risk_error must be 0 or more"),
         (lambda f: f, {"previous": today()}, "previous must lie before"),
         (lambda f: f.assign(spend=np.nan), {}, "must be known; 300 of 300"),
         (lambda f: f, {"value": pd.Series([1.0])}, "missing for 299 of 300"),
@@ -351,7 +378,7 @@ def test_a_shift_is_found_with_its_size_and_its_column():
     found = stability(*weeks(1, moved=0.8), by="store_id")
     assert found.band == "broken"
     assert "do not act on the scores" in found.advice()
-    assert "score_base" in found.advice()
+    assert "score base" in found.advice()
     assert found.features["covariate"].iloc[0] == "score_base"
     assert found.features.set_index("covariate").loc["other", "band"] == "stable"
     assert found.scores["ci_low"].iloc[0] > 0.1

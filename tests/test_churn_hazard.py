@@ -127,11 +127,12 @@ def test_entry_counts_only_after_it():
     assert without.survival(frame, [50.0])[50.0].mean() > np.exp(-1) + 0.1
 
 
-def test_incidences_are_aalen_johansens_where_covariates_tell_nothing():
+@pytest.mark.parametrize("layout", ["sampled", "vector"])
+def test_incidences_are_aalen_johansens_where_covariates_tell_nothing(layout):
     frame = competing(3)
     causes = ["unsubscribed", "left_group"]
     settings = replace(SMALL, rounds=15, least_events=100.0)
-    fit = churn.fit_hazard(frame, causes=causes, settings=settings, rng=2)
+    fit = churn.fit_hazard(frame, causes=causes, layout=layout, settings=settings, rng=2)
     found = fit.cumulative_incidence(frame, [30.0, 60.0, 90.0])
     # held to other implementations in test_survival
     peer = aalen_johansen(count_causes(frame["duration"], frame["cause"]), causes)
@@ -145,7 +146,8 @@ def test_incidences_are_aalen_johansens_where_covariates_tell_nothing():
     assert total + alive == pytest.approx(np.ones_like(alive), abs=1e-9)
 
 
-def test_a_covariate_of_one_cause_moves_that_cause():
+@pytest.mark.parametrize("layout", ["sampled", "vector"])
+def test_a_covariate_of_one_cause_moves_that_cause(layout):
     random = np.random.default_rng(4)
     n = 5000
     x = random.integers(0, 2, n)
@@ -156,7 +158,9 @@ def test_a_covariate_of_one_cause_moves_that_cause():
     )
     frame["cause"] = np.where(first < second, "a", "b")
     settings = replace(SMALL, rounds=80, least_events=50.0)
-    fit = churn.fit_hazard(frame, bins=10, causes=["a", "b"], settings=settings, rng=1)
+    fit = churn.fit_hazard(
+        frame, bins=10, causes=["a", "b"], layout=layout, settings=settings, rng=1
+    )
     found = fit.cumulative_incidence(pd.DataFrame({"x": [0.0, 1.0]}), [60.0])
     rate_a, rate_b = np.array([1 / 120, 1 / 30]), 1 / 80
     ended = 1 - np.exp(-60 * (rate_a + rate_b))
@@ -355,6 +359,54 @@ def test_contributions_add_up_to_the_scored_hazard(layout):
     assert explained.mean_size().loc["x"].mean() > 3 * explained.mean_size().loc["noise"].mean()
     assert explained.of(frame.index[3]).shape == (len(explained.covariates), 15)
     assert explained.at(ends[2]).shape == (40, len(explained.covariates))
+
+
+@pytest.mark.parametrize("layout", ["sampled", "vector"])
+def test_contributions_to_a_cause_add_up_to_its_odds(layout):
+    frame = competing(5, n=1500).assign(x=np.random.default_rng(5).normal(size=1500))
+    causes = ["unsubscribed", "left_group"]
+    settings = replace(SMALL, least_events=20.0)
+    fit = churn.fit_hazard(frame, bins=6, causes=causes, layout=layout, settings=settings, rng=1)
+    some, ends = frame.head(30), fit.bins.edges[1:].tolist()
+    passed = fit.survival(some, ends).to_numpy()
+    stay = passed / np.column_stack([np.ones(30), passed[:, :-1]])
+    for cause in causes:
+        told = fit.cumulative_incidence(some, ends)[cause].to_numpy()
+        within = np.diff(told, axis=1, prepend=0) / (passed / stay)
+        assert np.log(within / stay) == pytest.approx(
+            fit.explain(some, ends, cause=cause).margin, abs=1e-4
+        )
+
+
+def test_causes_side_by_side_have_the_gradient_of_their_likelihood():
+    """Central differences of the loss that the search compares by."""
+    from journeylab.churn.hazard_trees import _joint_gradient, loss, vector_lesson
+
+    rows, _ = observe(competing(6, n=40), ["unsubscribed", "left_group"])
+    bins = lay_out(rows, event_edges(rows, 3), 2)
+    lesson = vector_lesson(np.zeros((40, 1), dtype=np.float32), rows, bins)
+    margin = lesson.base + np.random.default_rng(1).normal(size=lesson.base.shape)
+    first, second = _joint_gradient(lesson, margin.astype(np.float32))
+    for column in range(6):
+        step = np.zeros(margin.shape)
+        step[:, column] = 1e-4
+        above, here, below = (
+            np.array([loss(_row(lesson, i), (margin + k * step)[[i]], "vector") for i in range(40)])
+            for k in (1, 0, -1)
+        )
+        assert first[:, column] == pytest.approx((above - below) / 2e-4, abs=1e-5)
+        assert second[:, column] == pytest.approx((above + below - 2 * here) / 1e-8, abs=1e-4)
+
+
+def _row(lesson, number):
+    own = slice(number, number + 1)
+    return replace(
+        lesson,
+        matrix=lesson.matrix[own],
+        base=lesson.base[own],
+        target=lesson.target[own],
+        weight=lesson.weight[own],
+    )
 
 
 def test_contributions_are_those_of_xgboost():
@@ -558,7 +610,7 @@ def test_options_that_do_not_go_together_are_refused():
         ({"sample": 0}, "at least 1"),
         ({"bins": 0}, "bins must be at least 1"),
         ({"bins": [5.0, 4.0]}, "ascend"),
-        ({"layout": "vector", "causes": ["unsubscribed", "left_group"]}, "knows one cause"),
+        ({"layout": "vector", "monotone": {"noise": 1}}, "xgboost does not constrain trees of"),
         ({"causes": ["unsubscribed"]}, "events have another cause"),
         ({"causes": ["unsubscribed", "moved"]}, "no event of cause 'moved'"),
         ({"monotone": {"other": 1}}, "no covariates of this fit"),

@@ -429,7 +429,9 @@ def test_forecasts_that_are_none_are_refused():
     with pytest.raises(ContractError, match="one forecast or more"):
         churn.score(frame, {}, **given)
     with pytest.raises(ContractError, match="come into sight after their start"):
-        churn.score(frame.assign(entry=1), {"truth": truth}, **given)
+        churn.brier(frame.assign(duration=2, entry=1), truth)
+    with pytest.raises(ContractError, match=r"entry must lie in \[0, duration\); 200 of 200"):
+        churn.score(frame.assign(entry=90), {"truth": truth}, **given)
     short, cut = (
         rows.assign(duration=rows["duration"].clip(upper=50), event=(rows["duration"] < 50) * 1)
         for rows in (frame, train)

@@ -79,8 +79,16 @@ def test_a_study_of_orders_is_judged_from_three_days_and_lists_today(judged_shop
     assert (warning.rows["rank"].to_numpy() == np.arange(1, len(warning.rows) + 1)).all()
     tables = churn.warning_tables(warning)
     assert list(tables) == ["early_warning", "warning_reasons"]
-    assert tables["warning_reasons"].columns.tolist() == ["rank", "reasons_30", "reasons_60"]
-    assert not any("reasons" in name for name in tables["early_warning"].columns)
+    assert tables["warning_reasons"].columns.tolist() == ["rank", "reasons"]
+    told = set("; ".join(tables["warning_reasons"]["reasons"]).split("; "))
+    each = warning.rows[["reasons_30", "reasons_60"]].to_numpy().ravel()
+    assert {text.split(" (within")[0] for text in told} == set("; ".join(each).split("; "))
+    names = tables["early_warning"].columns.tolist()
+    assert "change_30" in names
+    assert not {"reasons_30", "change_60"} & set(names)
+    assert churn.table_units(tables["early_warning"]) == dict.fromkeys(
+        ["risk_30", "risk_60", "change_30"], "share"
+    )
     assert judged.change().advice().startswith("Scores are")
     outcomes = churn.past_outcomes(judged)
     assert list(outcomes) == [30, 60]
@@ -99,7 +107,7 @@ def test_findings_are_sentences_that_hold_for_the_tables(judged_shop):
     assert own["of_buyers"] == pytest.approx((gone & bought).sum() / bought.sum())
     assert own["come_back"] == pytest.approx(bought[gone].mean())
     assert f"gives up {gone.sum()} customers" in churn.rule_words(rule, 60, 90)
-    assert churn.waits_finding(study).startswith("Of all waits for the next purchase")
+    assert "% of waits for the next purchase last longer than 30 days" in churn.waits_finding(study)
     skill = judged.rolling.pooled.set_index("model").loc["hazard", "skill"]
     assert f"takes {100 * skill:.0f}" in churn.brier_finding(judged)
     level = judged.out_of_time().iloc[0]
@@ -107,6 +115,12 @@ def test_findings_are_sentences_that_hold_for_the_tables(judged_shop):
     size = judged.reasons(1)
     assert str(size.index[0]).replace("_", " ") in churn.reasons_finding(size)
     assert "on" in churn.origins_finding(judged)
+    by_day = churn.origin_table(judged).merge(
+        judged.rolling.by_origin, on=["origin", "model"], suffixes=("", "_plain")
+    )
+    # everybody is followed for the whole horizon: groups and plain shares say the same
+    for column in ("predicted", "observed"):
+        assert by_day[column].to_numpy() == pytest.approx(by_day[f"{column}_plain"].to_numpy())
     assert "none gives the outcome away" in churn.leaks_finding(study)
     names, unit = churn.segments(study, "frequency")
     assert unit == "repeat purchases"
@@ -183,6 +197,10 @@ def test_memberships_make_a_study_of_contracts():
     worth = warning.rows["value_of_return"] / (90 / 30.436875)
     assert worth.between(20, 90).all()
     assert judged.change() is None
+    assert warning.rows["reasons_30"].str.contains("tier|charges").any()
+    scenario = judged.scenario(0.2, 1)
+    assert scenario.table["model"].tolist()[:2] == ["hazard", "Cox"]
+    assert "assumes that 20 % of the leavers" in scenario.assumptions
     contacts = churn.weekly_contacts(judged, rng=1, most=50)
     assert (contacts["arm"] == "contact").sum() == 25
     said = churn.weekly_advice(judged, contacts, {}, 20)

@@ -5,9 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betaln
+from scipy.stats import norm
 
 from journeylab.errors import ContractError
-from journeylab.experiments.posterior import NormalPosterior, beta_posterior, normal_posterior
+from journeylab.experiments.posterior import (
+    NormalMixture,
+    NormalPosterior,
+    beta_posterior,
+    normal_posterior,
+)
 
 
 def _closed_form(control, treatment):
@@ -80,3 +86,36 @@ def test_impossible_counts_and_spreads_are_refused():
         normal_posterior(0.1, 0.0)
     with pytest.raises(ContractError, match="low < high"):
         NormalPosterior(0, 1).rope(0.1, -0.1)
+
+
+def test_a_mixture_is_what_draws_from_its_parts_are():
+    mixture = NormalMixture((0.3, 0.7), (-0.02, 0.05), (0.01, 0.03))
+    rng = np.random.default_rng(4)
+    part = rng.random(400_000) < 0.3
+    drawn = np.where(part, rng.normal(-0.02, 0.01, part.size), rng.normal(0.05, 0.03, part.size))
+    assert mixture.mean == pytest.approx(drawn.mean(), abs=4 * drawn.std() / 632)
+    assert mixture.sd == pytest.approx(drawn.std(), rel=0.01)
+    assert mixture.chance_above(0.01) == pytest.approx((drawn > 0.01).mean(), abs=0.004)
+    assert mixture.expected_loss() == pytest.approx(np.maximum(-drawn, 0).mean(), rel=0.02)
+    ends = mixture.interval("share")
+    assert (ends.ci_low, ends.ci_high) == pytest.approx(
+        tuple(np.quantile(drawn, [0.025, 0.975])), abs=6e-4
+    )
+
+
+def test_a_mixture_is_updated_by_bayes_and_one_part_is_the_normal_rule():
+    """Against the posterior on a grid."""
+    mixture = NormalMixture((0.4, 0.6), (0.0, 0.03), (0.005, 0.04))
+    after = mixture.updated(0.02, 0.015)
+    grid = np.linspace(-0.3, 0.4, 40_001)
+    prior = 0.4 * norm.pdf(grid, 0.0, 0.005) + 0.6 * norm.pdf(grid, 0.03, 0.04)
+    mass = prior * norm.pdf(0.02, grid, 0.015)
+    mass /= mass.sum()
+    assert after.mean == pytest.approx(float(mass @ grid), abs=1e-7)
+    assert after.chance_above(0.01) == pytest.approx(float(mass[grid > 0.01].sum()), abs=1e-4)
+    alone = NormalMixture((1.0,), (0.01,), (0.02,)).updated(0.05, 0.01)
+    known = normal_posterior(0.05, 0.01, NormalPosterior(0.01, 0.02))
+    assert (alone.mean, alone.sd) == pytest.approx((known.mean, known.sd))
+    assert after.scaled(2.0, 1.0).mean == pytest.approx(2 * after.mean + 1)
+    with pytest.raises(ContractError, match="add up to 1"):
+        NormalMixture((0.4, 0.4), (0.0, 0.0), (1.0, 1.0))

@@ -22,11 +22,13 @@ from journeylab.experiments.accrual import (
     fit_accrual,
     mde_by_week,
     runtime,
+    steady_accrual,
 )
-from journeylab.experiments.baselines import baseline, baseline_table
+from journeylab.experiments.baselines import baseline, baseline_table, baseline_views
 from journeylab.experiments.design import (
     design_advice,
     design_doubts,
+    planned_size,
     rehearsal_days,
     size_table,
 )
@@ -378,3 +380,48 @@ def test_sizes_and_doubts_of_clusters_are_named():
     assert any("and 100 were seen" in doubt for doubt in found)
     assert any("8.0 to 12.0 %" in doubt for doubt in found)
     assert any("alike" in doubt for doubt in found)
+
+
+def test_the_planned_size_lets_the_primary_metric_and_every_guardrail_pass_together():
+    """Simulated tests of the planned size: all pass as often as was asked for, or oftener."""
+    primary, guard = Baseline("spend", "mean", 10.0, 20.0), Baseline("items", "mean", 4.0, 6.0)
+    size, needs = planned_size(primary, 0.1, {"items": (guard, 0.08)}, power=0.8)
+    assert size.total == needs["customers"].max()
+    assert needs.loc[needs["decides"], "customers"].item() == size.total
+    assert needs["power"].tolist() == [0.9, 0.9]
+    assert needs["change_percent"].tolist() == [10.0, -8.0]
+    alone = planned_size(primary, 0.1, {}, power=0.8)[0]
+    assert alone.total == sample_size(primary, relative=0.1, power=0.8).total
+    n, rng = size.total / 2, np.random.default_rng(3)
+    errors = np.array([20.0, 6.0]) * np.sqrt(2 / n)
+    z = (rng.standard_normal((20_000, 2)) * errors + [1.0, 4.0 * 0.08]) / errors
+    both = (z[:, 0] > 1.959964) & (z[:, 1] > 1.644854)
+    assert both.mean() > 0.8 - 3 * (0.8 * 0.2 / 20_000) ** 0.5
+
+
+def test_baselines_come_in_tables_that_name_what_is_missing():
+    known = pd.DataFrame(
+        {
+            "metric": ["spend", "flat"], "customers": [100, None], "mean": [2.0, None],
+            "sd": [1.0, None], "unit": ["USD", None], "correlation": [0.5, None],
+            "variance_kept": [0.75, None], "icc": [0.1, None], "cluster_size": [20.0, None],
+            "cluster_cv": [0.4, None], "design_effect": [3.0, None],
+            "reason": ["", "flat: it does not vary over 100 customers"],
+        }
+    )  # fmt: skip
+    views = baseline_views(known)
+    assert views["baselines"]["standard_deviation"].tolist() == [1.0]
+    assert views["clusters"]["intraclass_correlation"].tolist() == [0.1]
+    assert views["no_baseline"]["metric"].tolist() == ["flat"]
+    assert baseline_views(known.assign(cluster_size=1.0))["clusters"].empty
+
+
+def test_a_steady_pace_is_an_assumption_and_says_so():
+    pace = steady_accrual(250.0)
+    assert pace.by(4) == pytest.approx(1000)
+    size = sample_size(Baseline("x", "mean", 10.0, 20.0), relative=0.1)
+    time = runtime(size, pace)
+    assert time.enrolment_days == -(-size.total // 250)
+    assert time.extrapolated
+    with pytest.raises(ContractError, match="customers per day"):
+        steady_accrual(0.0)

@@ -9,13 +9,16 @@ import pytest
 from journeylab.errors import ContractError, FitError
 from journeylab.estimate import Estimate, Metric, moments_of_frame
 from journeylab.experiments.decision import decide
+from journeylab.experiments.past import past_effects, past_pairs, past_tests
 from journeylab.experiments.plan import TestPlan
-from journeylab.experiments.posterior import NormalPosterior
+from journeylab.experiments.posterior import NormalPosterior, normal_posterior
 from journeylab.experiments.programme import (
     cumulative_impact,
     effect_prior,
     flat_and_shrunken,
+    holdout_effect,
     next_test,
+    prospects,
     value_of_information,
 )
 from journeylab.experiments.readout import readout
@@ -28,6 +31,8 @@ from journeylab.experiments.registry import (
     read_dates,
     record_result,
     register,
+    registered_plan,
+    registry_root,
     results,
 )
 from journeylab.experiments.surrogates import validate_surrogate
@@ -147,6 +152,75 @@ def test_tests_without_any_effect_give_a_prior_near_zero_and_few_give_none():
         effect_prior([0.1] * 5, [0.1] * 4 + [0.0])
 
 
+@pytest.mark.parametrize(("tests", "spread"), [(5, 0.0), (5, 0.02), (12, 0.01)])
+def test_the_belief_from_few_past_tests_covers_what_a_plugged_in_prior_does_not(tests, spread):
+    """A further test, read with the prior of few: its interval has to hold the truth as promised.
+
+    The posterior with the spread taken as known covers far less than it says.
+    """
+    rng = np.random.default_rng(11)
+    inside = plugged = 0
+    draws = 300
+    for _ in range(draws):
+        errors = rng.uniform(0.01, 0.02, tests)
+        truth = rng.normal(0.003, spread, tests + 1)
+        prior = effect_prior(truth[:-1] + errors * rng.standard_normal(tests), errors)
+        seen = truth[-1] + 0.015 * rng.standard_normal()
+        known = NormalPosterior(prior.mean, max(prior.sd, 1e-9))
+        after, before = (normal_posterior(seen, 0.015, one) for one in (prior.belief(), known))
+        inside += 0.025 <= after.chance_above(truth[-1]) <= 0.975
+        plugged += 0.025 <= before.chance_above(truth[-1]) <= 0.975
+    noise = 3 * (0.95 * 0.05 / draws) ** 0.5
+    assert inside / draws > 0.95 - noise
+    assert plugged / draws < 0.95 - 3 * noise
+
+
+def test_the_belief_narrows_to_the_plugged_in_prior_as_past_tests_grow():
+    rng = np.random.default_rng(12)
+    errors = np.full(3000, 0.01)
+    prior = effect_prior(rng.normal(0.002, 0.01, 3000) + errors * rng.standard_normal(3000), errors)
+    assert prior.belief().sd == pytest.approx(prior.sd, rel=0.02)
+    assert prior.belief().mean == pytest.approx(prior.mean, abs=1e-4)
+    few = effect_prior([0.05, 0.04, 0.06, -0.01, 0.0], [0.02] * 5)
+    assert few.belief().sd > 1.3 * few.sd
+    assert few.spread().ci_low < few.sd < few.spread().ci_high
+
+
+def test_the_impact_of_winners_covers_the_truth_when_shrunken_and_not_as_a_sum():
+    """100 programmes of 12 tests; what won was shipped, the prior is from the same 12."""
+    rng = np.random.default_rng(13)
+    inside = naive = counted = 0
+    for _ in range(100):
+        errors = np.full(12, 0.02)
+        truth = rng.normal(0.0, 0.015, 12)
+        seen = truth + errors * rng.standard_normal(12)
+        won = seen > errors
+        if not won.any():
+            continue
+        shipped = pd.DataFrame({"relative": seen[won], "relative_error": errors[won]})
+        table = cumulative_impact(shipped, effect_prior(seen, errors)).set_index("way")
+        real = float(np.prod(1 + truth[won]) - 1)
+        for way in ("sum of estimates", "shrunken by past tests"):
+            held = table.loc[way, "low"] <= real <= table.loc[way, "high"]
+            inside += held and way.startswith("shrunken")
+            naive += held and way.startswith("sum")
+        counted += 1
+    assert inside / counted > 0.90
+    assert naive / counted < 0.75
+
+
+def test_a_persistent_holdout_measures_all_changes_together():
+    rng = np.random.default_rng(14)
+    arm = np.where(rng.random(40_000) < 0.1, "never", "everybody")
+    spend = rng.gamma(2, 5, 40_000) * np.where(arm == "never", 1.0, 1.08)
+    seen = moments_of_frame(pd.DataFrame({"variant": arm, "spend": spend}), [SPEND])
+    found = holdout_effect(seen, "spend", "everybody", "never")
+    assert found.ci_low < 0.08 < found.ci_high
+    assert found.unit == "share"
+    with pytest.raises(FitError, match="nobody with a value"):
+        holdout_effect(seen, "spend", "everybody", "nobody")
+
+
 def test_the_impact_of_all_is_shown_three_ways():
     shipped = pd.DataFrame({"relative": [0.05, 0.04, 0.06], "relative_error": [0.02] * 3})
     prior = effect_prior(
@@ -236,3 +310,143 @@ def test_an_unvalidated_surrogate_gives_no_answer():
         unrelated.target(0.05, 0.01)
     few = validate_surrogate(_past(2, tests=6))
     assert "10 are needed" in few.reason
+
+
+QUICK = Metric.mean("visits")
+
+
+def _tested(root, name, effect, rng, slope=2.0):
+    """One past test of visits and spend, registered and recorded; spend follows visits."""
+    plan = register(replace(PLAN, experiment=name, secondary=(QUICK,)), root)
+    arm = rng.integers(0, 2, 4000)
+    frame = pd.DataFrame(
+        {
+            "variant": np.array(["control", "treatment"])[arm],
+            "visits": rng.gamma(20, 0.5, 4000) * (1 + effect * arm),
+            "spend": rng.gamma(20, 0.5, 4000) * (1 + slope * effect * arm),
+        }
+    )
+    shown = readout(plan, moments_of_frame(frame, plan.metrics), 2)
+    record_result(shown, decide(shown), root, "2025-04-01")
+    return shown
+
+
+@pytest.fixture(scope="module")
+def programme(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(21)
+    for at in range(24):
+        _tested(root, f"past {at}", rng.normal(0.01, 0.03), rng)
+    return root
+
+
+def test_a_validated_surrogate_gives_the_long_term_effect_with_its_error(programme):
+    """The readout applies what 24 past tests showed: spend moves twice as much as visits."""
+    plan = replace(PLAN, experiment="new", primary=QUICK, secondary=(), surrogates={})
+    plan = replace(
+        plan, primary=SPEND, secondary=(QUICK,), surrogates={"visits": "spend in a year"}
+    )
+    seen = past_effects(programme)
+    renamed = seen.assign(metric=seen["metric"].replace("spend", "spend in a year"))
+    known = validate_surrogate(past_pairs(renamed, "visits", "spend in a year"))
+    assert known.valid
+    assert known.slope == pytest.approx(2.0, abs=4 * known.slope_error)
+    plan = replace(plan, registered=plan.hash)
+    shown = readout(plan, _drawn(plan, 0.04), 2, surrogates={"visits": known})
+    row = shown.long_term.iloc[0]
+    assert row["reason"] == ""
+    assert row["low"] < 0.08 < row["high"]
+    assert row["verdict"] == "spend in a year is expected to rise"
+    quick = shown.comparisons["visits", "treatment"].relative
+    assert row["high"] - row["low"] > known.slope * (quick.ci_high - quick.ci_low)
+
+
+def _drawn(plan, effect):
+    rng = np.random.default_rng(22)
+    arm = rng.integers(0, 2, 4000)
+    frame = pd.DataFrame(
+        {
+            "variant": np.array(["control", "treatment"])[arm],
+            "visits": rng.gamma(20, 0.5, 4000) * (1 + effect * arm),
+            "spend": rng.gamma(20, 0.5, 4000),
+        }
+    )
+    return moments_of_frame(frame, plan.metrics)
+
+
+def test_a_surrogate_that_nobody_validated_is_refused_in_its_row(programme):
+    plan = replace(PLAN, experiment="new", secondary=(QUICK,), surrogates={"visits": "spend"})
+    plan = replace(plan, registered=plan.hash)
+    shown = readout(plan, _drawn(plan, 0.04), 2)
+    assert "no past tests show" in shown.long_term["reason"].iloc[0]
+    assert shown.long_term["effect"].isna().all()
+    few = past_pairs(past_effects(programme), "visits", "spend").head(6)
+    shown = readout(plan, _drawn(plan, 0.04), 2, surrogates={"visits": validate_surrogate(few)})
+    assert "6 past tests; 10 are needed" in shown.long_term["reason"].iloc[0]
+    peek = readout(plan, _drawn(plan, 0.04), 0)
+    assert peek.long_term["verdict"].str.startswith("EXPLORATORY: ").all()
+    assert readout(PLAN, _drawn(PLAN, 0.0), 2).long_term.empty
+
+
+def test_the_registry_hands_its_past_to_the_next_readout(programme):
+    plan = register(
+        replace(PLAN, experiment="next", secondary=(QUICK,), surrogates={"visits": "spend"}),
+        programme,
+    )
+    past = past_tests(programme, plan)
+    assert set(past.priors) == {"spend", "visits"}
+    assert past.priors["visits"].tests == 24
+    assert past.surrogates["visits"].valid
+    beliefs = {name: prior.belief() for name, prior in past.priors.items()}
+    moments = _drawn(plan, 0.04)
+    flat = readout(plan, moments, 2)
+    shrunk = readout(plan, moments, 2, priors=beliefs, surrogates=past.surrogates)
+    assert shrunk.long_term["reason"].iloc[0] == ""
+    a, b = (one.row("visits", "treatment") for one in (flat, shrunk))
+    assert a["effect"] == b["effect"]
+    assert b["chance_to_win"] < a["chance_to_win"] or a["chance_to_win"] > 1 - 1e-6
+    decide(shrunk)
+    alone = past_tests(
+        programme, replace(plan, secondary=(Metric.mean("new metric"),), surrogates={})
+    )
+    assert "new metric: a prior needs 5 past tests or more; got 0" in alone.notes
+
+
+def test_exploratory_readings_teach_nothing(tmp_path):
+    plan = register(PLAN, tmp_path)
+    peek = _shown(plan, look=0)
+    record_result(peek, decide(peek), tmp_path, "2025-03-20")
+    assert past_effects(tmp_path).empty
+
+
+def test_prospects_are_what_simulated_programmes_find():
+    """Chance of a find: effects drawn from the belief, tests with noise, against the formula."""
+    rng = np.random.default_rng(31)
+    errors = np.full(40, 0.01)
+    prior = effect_prior(rng.normal(0.0, 0.015, 40) + errors * rng.standard_normal(40), errors)
+    table = prospects(0.03, 0.03 / (1.96 + 0.8416), prior).set_index("belief")
+    assert table.loc["as planned", "found"] == pytest.approx(0.8, abs=1e-3)
+    belief, error = prior.belief(), 0.03 / (1.96 + 0.8416)
+    part = rng.choice(len(belief.weights), 200_000, p=np.array(belief.weights))
+    truth = rng.normal(np.array(belief.means)[part], np.array(belief.sds)[part])
+    seen = truth + error * rng.standard_normal(200_000)
+    assert table.loc["past tests", "found"] == pytest.approx(
+        (seen > 1.96 * error).mean(), abs=0.004
+    )
+    assert table.loc["past tests", "as_large"] == pytest.approx((truth > 0.03).mean(), abs=0.004)
+    assert table.loc["past tests", "found"] < 0.3
+    assert len(prospects(0.03, 0.01)) == 1
+
+
+def test_a_registered_plan_is_found_by_its_name_and_the_registry_by_its_full_path(tmp_path):
+    assert registered_plan("first", "") is None
+    assert registered_plan("first", tmp_path) is None
+    register(PLAN, tmp_path)
+    assert registered_plan("first", tmp_path).sealed
+    assert registered_plan("second", tmp_path) is None
+    assert registry_root(str(tmp_path)) == str(tmp_path)
+    assert registry_root("") == ""
+    with pytest.raises(ContractError, match="full path"):
+        registry_root("tests")
+    shown = _shown(registered_plan("first", tmp_path))
+    said = record_result(shown, decide(shown), tmp_path)
+    assert said == "1 row of look 2 at first: written to experiments.jsonl."

@@ -10,12 +10,23 @@ from scipy.stats import norm
 from journeylab.errors import ContractError
 from journeylab.estimate import Metric, moments_of_frame, moments_of_sums
 from journeylab.experiments.boundaries import spending_boundaries
+from journeylab.experiments.checks import check_health
 from journeylab.experiments.comparison import compare
 from journeylab.experiments.decision import Costs, decide
-from journeylab.experiments.findings import readout_views
+from journeylab.experiments.findings import gap_finding, grouped_doubts
 from journeylab.experiments.plan import TestPlan
 from journeylab.experiments.posterior import NormalPosterior
 from journeylab.experiments.readout import readout
+from journeylab.experiments.views import (
+    arms_view,
+    decision_record,
+    health_views,
+    in_points,
+    marked,
+    past_views,
+    readout_views,
+    shares_in,
+)
 
 REVENUE = Metric.mean("revenue", covariate="revenue before", unit="USD")
 BOUGHT = Metric.proportion("bought")
@@ -292,9 +303,87 @@ def test_views_show_shares_in_percent_and_every_number_once():
     shares = (found.rows["unit"] == "share").to_numpy()
     assert shares.any()
     effect = found.rows["effect"].astype(float).to_numpy()
-    shown = views["intervals"]["effect"].to_numpy()
+    shown = views["levels"]["effect"].to_numpy()
     assert shown == pytest.approx(np.where(shares, 100 * effect, effect))
-    assert set(views["intervals"].loc[shares, "unit"]) == {"%"}
+    assert set(views["levels"].loc[shares, "unit"]) == {"%"}
     assert views["bounds"]["anytime_low"].to_numpy()[shares] == pytest.approx(
         100 * found.rows["anytime_low"].astype(float).to_numpy()[shares]
     )
+
+
+def test_every_table_of_an_exploratory_readout_says_so_in_its_head():
+    moments = moments_of_frame(_frame(1, effect=2.0), PLAN.metrics)
+    for plan, look, word in ((PLAN, 3, ""), (PLAN, 0, "EXPLORATORY: ")):
+        found = readout(plan, moments, look)
+        heads = [str(view.columns[0]) for view in readout_views(found).values()]
+        assert set(heads) == {f"{word}metric"}
+        assert marked(found, pd.DataFrame({"a": [1], "b": [2]})).columns[0] == f"{word}a"
+        kept = decision_record(found, decide(found))
+        assert kept["status"] == ("EXPLORATORY" if word else "confirmatory")
+        assert kept["look"] == ("a peek that was not planned" if word else "3 of 3")
+    points = in_points(found.comparisons["bought", "treatment"].absolute)
+    assert points.unit == "percentage points"
+    assert points.value == pytest.approx(100 * found.row("bought", "treatment")["effect"])
+
+
+def test_every_kind_of_metric_has_bounds_on_the_difference_that_hold_at_any_time():
+    """Sequential bounds on the difference for means, shares, ratios and quantiles."""
+    kinds = (
+        Metric.mean("revenue"),
+        BOUGHT,
+        Metric.ratio("per item", "revenue", "items"),
+        Metric.quantile("median", "revenue", 0.5),
+        Metric.mean("adjusted", "revenue", covariate="revenue before"),
+    )
+    plan = sealed(replace(PLAN, primary=kinds[0], secondary=kinds[1:], guardrails={}))
+    found = readout(plan, moments_of_frame(_frame(1, effect=2.0), plan.metrics), 2)
+    rows = found.rows.set_index("metric")
+    assert (rows["reason"] == "").all()
+    for end in ("anytime_low", "anytime_high"):
+        assert np.isfinite(rows[end].astype(float)).all()
+    assert (rows["anytime_low"] < rows["low"]).all()
+    assert (rows["anytime_high"] > rows["high"]).all()
+    for primary in (kinds[1], kinds[2]):
+        own = sealed(replace(plan, primary=primary, secondary=()))
+        row = readout(own, moments_of_frame(_frame(1), own.metrics), 2).rows.iloc[0]
+        assert row["sequential_low"] < row["low"] < row["high"] < row["sequential_high"]
+
+
+def test_a_guardrail_that_passes_and_is_worse_all_the_same_says_so():
+    plan = sealed(replace(PLAN, guardrails={COMPLAINTS: 0.9}))
+    frame = _frame(5, customers=20_000, effect=2.0, harm=0.05)
+    found = readout(plan, moments_of_frame(frame, plan.metrics), 3)
+    verdict = found.row("complaints", "treatment")["verdict"]
+    assert verdict == "passes: worse, but not by more than the margin"
+    assert decide(found).action == "ship"
+
+
+def test_views_of_health_arms_and_past_tests_are_marked_and_say_what_is_not_there():
+    moments = moments_of_frame(_frame(1, effect=2.0), PLAN.metrics)
+    peek = readout(PLAN, moments, 0)
+    shown = health_views(peek, check_health(moments, dict(PLAN.split), PLAN.control))
+    assert shown["missing"] == "Every customer has a value of every metric."
+    assert shown["balance"].columns[0] == "EXPLORATORY: metric"
+    assert shown["sample_ratio"]["stops"] == "no"
+    verdict = decide(peek)
+    arms = arms_view(peek, verdict)
+    assert arms.columns[0] == "EXPLORATORY: arm"
+    assert not arms["verdict"].str.contains("EXPLORATORY").any()
+    assert past_views(peek, None, "treatment") == {}
+    assert set(shares_in(arms)) == {"risk"}
+    assert gap_finding(pd.DataFrame(), "treatment") == "Nobody has a value"
+    gap = pd.DataFrame({"value": [0.0, 5.0], "gap": [-0.02, 0.0], "ci_low": [-0.03, -0.01],
+                        "ci_high": [-0.01, 0.01]})  # fmt: skip
+    assert (
+        gap_finding(gap, "new", "USD")
+        == "2 percentage points more customers of new lie above 0 USD"
+    )
+
+
+def test_a_doubt_about_several_metrics_is_told_once():
+    frame = _frame(1).assign(**{"revenue before": 1.0})
+    plan = sealed(replace(PLAN, secondary=(Metric.mean("items", covariate="revenue before"),)))
+    found = readout(plan, moments_of_frame(frame, plan.metrics), 3)
+    assert grouped_doubts(found) == [
+        "revenue, items: revenue before does not vary and was not used"
+    ]

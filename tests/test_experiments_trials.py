@@ -1,5 +1,8 @@
 """From tables to a readout: equal closed windows, and known effects of a simulated world."""
 
+from dataclasses import replace
+
+import ibis
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -165,3 +168,18 @@ def test_a_question_is_found_where_nobody_asked_one():
         find_question(trials, measured, has_visits=False, last_day=None, experiment="x")
     with pytest.raises(ContractError, match="no metric 'x'"):
         find_question(trials, measured, has_visits=False, last_day=None, primary="x")
+
+
+def test_customers_assigned_twice_count_once_from_their_first_day_and_crossed_ones_not_at_all():
+    tables = small()
+    again = tables.assignments.filter(tables.assignments.customer_id == "a")
+    later = again.mutate(business_date=(again.business_date + ibis.interval(days=5)).cast("date"))
+    other = again.mutate(experiment_id=ibis.literal("another test"), variant=ibis.literal("y"))
+    doubled = replace(tables, assignments=tables.assignments.union(later).union(other))
+    rows = frames.trial(doubled, "t", METRICS, window_days=7, as_of="2025-03-30")
+    found = collect(rows).set_index("customer_id")
+    assert found.index.is_unique
+    assert str(found.loc["a", "day"])[:10] == "2025-03-10"
+    assert found.loc["a", "orders.amount"] == 15.0
+    assert found.loc["both", "status"] == "in two variants"
+    assert moments(rows, METRICS).counts() == {"x": 2, "y": 2}

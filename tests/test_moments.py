@@ -241,3 +241,15 @@ def test_moments_of_other_metrics_do_not_add_up():
 def test_what_cannot_be_measured_is_refused_by_name(make, says):
     with pytest.raises(ContractError, match=says):
         make()
+
+
+def test_a_cap_at_nothing_is_no_cap():
+    """Customers who bought nothing before: their quantile is 0 and must not wipe out the test."""
+    frame = pd.DataFrame({"variant": ["a", "b"] * 50, "spent": [0.0, 7.0] * 50,
+                          "spent before": [0.0] * 100})  # fmt: skip
+    table = ibis.memtable(frame)
+    (free,) = freeze_caps(table, [Metric.mean("spent", cap=0.99)])
+    assert (free.cap, free.cap_at) == (None, None)
+    assert moments(table, [free]).sample("spent", "b").mean[0] == 7.0
+    (kept,) = freeze_caps(table, [Metric.mean("spent", cap=0.99, cap_at=3.0)])
+    assert kept.cap_at == 3.0

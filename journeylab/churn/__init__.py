@@ -55,10 +55,12 @@ from journeylab.churn.findings import (
     calibration_finding,
     cox_finding,
     judged_doubts,
+    judged_words,
     leaks_finding,
     lift_table,
     origin_table,
     origins_finding,
+    ratios_over_time,
     reasons_finding,
     rule_table,
     rule_words,
@@ -83,6 +85,7 @@ from journeylab.churn.scenario import Offer, Scenario, retention_scenario
 from journeylab.churn.score import Scores, score
 from journeylab.churn.stability import Stability, population_stability, stability
 from journeylab.churn.study import Study, open_study, rolling_days
+from journeylab.churn.units import table_units
 from journeylab.churn.words import Words
 
 __all__ = [
@@ -140,6 +143,7 @@ __all__ = [
     "integrated_brier",
     "judge",
     "judged_doubts",
+    "judged_words",
     "kaplan_meier_prediction",
     "landmark_days",
     "leaks_finding",
@@ -160,6 +164,7 @@ __all__ = [
     "periods",
     "population_stability",
     "quiet_regulars",
+    "ratios_over_time",
     "reasons_finding",
     "regulars",
     "retention_scenario",
@@ -176,6 +181,7 @@ __all__ = [
     "silence_bands",
     "stability",
     "surest",
+    "table_units",
     "uno_c",
     "waits_finding",
     "warning_tables",

@@ -90,9 +90,33 @@ def event_shares(duration: Floats, event: Flags, times: Floats) -> Floats:
     return shares
 
 
+def weighted_shares(known: Outcomes, times: Floats) -> Floats:
+    """``event_shares`` of one of several causes, or of rows that start late, from weighted events.
+
+    Raises:
+        ContractError: As ``event_shares``.
+    """
+    until = np.zeros(len(times) + 1)
+    for number, time in enumerate(times, start=1):
+        own, _ = known.in_play(time)
+        had = own.happened & (own.duration <= time)
+        until[number] = float((own.weights(time) * had).sum())
+    if not until[-1] > 0:
+        raise ContractError(f"nobody had the event by {times[-1]:g}: there is no mean AUC")
+    gained = np.clip(np.diff(until), 0.0, None)
+    return np.asarray(gained / gained.sum(), float)
+
+
 def auc_at(known: Outcomes, risk: Floats, time: float) -> tuple[float, Floats] | None:
-    """AUC at one time and what each row adds to it to first order; None with one side empty."""
-    control = known.still(time)
+    """AUC at one time and what each row adds to it to first order; None with one side empty.
+
+    Whoever had another event by then did not have this one: such rows are controls.
+    """
+    since = known.since_start()
+    control = np.where(known.still(time), since, 0.0)
+    other = known.competing & (known.duration <= time)
+    if other.any():
+        control[other] = since[other] * known.sight([time]) / known.sight(known.duration[other])
     case = np.zeros(len(risk))
     had = known.happened & (known.duration <= time)
     sight = known.sight(known.duration[had])
@@ -101,8 +125,8 @@ def auc_at(known: Outcomes, risk: Floats, time: float) -> tuple[float, Floats] |
             f"{unseen} events came later than anybody of the rows that tell how sight is lost was "
             "watched"
         )
-    case[had] = 1 / sight
-    cases, controls = float(case.sum()), int(control.sum())
+    case[had] = since[had] / sight
+    cases, controls = float(case.sum()), float(control.sum())
     if not cases or not controls:
         return None
     values, rank = np.unique(risk, return_inverse=True)

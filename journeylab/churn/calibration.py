@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtri
 
-from journeylab.churn.censoring import Floats, Outcomes, outcomes
+from journeylab.churn.censoring import Flags, Floats, Outcomes, outcomes
 from journeylab.errors import ContractError
 
 _MOST_GROUPS = 10
@@ -152,17 +152,22 @@ def top_weights(order: Floats, share: float) -> Floats:
 
 
 def event_free(known: Outcomes, time: float, weights: Floats) -> tuple[float, Floats]:
-    """Kaplan-Meier at one time of rows that count in part, and what each adds to it.
+    """Share without the event by one time of rows that count in part, and what each adds to it.
+
+    Kaplan-Meier; where causes exclude one another one less Aalen-Johansen's incidence; of rows
+    that start late the share given no event until their start, those seen standing for the others.
 
     Raises:
         ContractError: The rows are not followed that long.
     """
+    if known.late:
+        return _weighted_free(known, time, weights)
     counted = weights > 0
     duration, ended, part = known.duration[counted], known.ended[counted], weights[counted]
     grid, place = np.unique(np.minimum(duration, time), return_inverse=True)
     happened = ended & (duration <= time)
-    events = np.bincount(place, part * happened, len(grid))
-    leaving = np.bincount(place, part, len(grid))
+    events: Floats = np.bincount(place, part * happened, len(grid)).astype(float)
+    leaving: Floats = np.bincount(place, part, len(grid)).astype(float)
     at_risk = np.cumsum(leaving[::-1])[::-1]
     left = np.clip(at_risk - events, 0, None)
     factor = left / at_risk
@@ -174,11 +179,45 @@ def event_free(known: Outcomes, time: float, weights: Floats) -> tuple[float, Fl
             f"followed to {float(duration.max()):g}; ask for an earlier time"
         )
     influence = np.zeros(len(weights))
+    if known.competing.any():
+        own = happened & known.happened[counted]
+        events_of: Floats = np.bincount(place, part * own, len(grid)).astype(float)
+        share, moves = _incidence_free(happened, own, events, events_of, at_risk, place)
+        influence[counted] = part * moves
+        return share, influence
     if share > 0:
         jump = happened / left[place]
         run = np.cumsum(events / (at_risk * left))
         influence[counted] = -share * part * (jump - run[place])
     return share, influence
+
+
+def _incidence_free(
+    happened: Flags,
+    own: Flags,
+    events: Floats,
+    events_of: Floats,
+    at_risk: Floats,
+    place: npt.NDArray[np.intp],
+) -> tuple[float, Floats]:
+    """One less Aalen-Johansen's incidence, and what a row of weight 1 adds to it.
+
+    Rows have any event (``happened``) or that of the cause (``own``); ``events``, ``events_of``
+    and ``at_risk`` are weighted counts on the grid of times, ``place`` is each row's place on it.
+    """
+    left = np.clip(at_risk - events, 0, None)
+    before = np.append(1.0, np.cumprod(left / at_risk)[:-1])
+    step = before * events_of / at_risk
+    incidence = np.cumsum(step)
+    with np.errstate(divide="ignore"):
+        inverse = np.where(left > 1e-12, 1 / np.maximum(left, 1e-300), 0.0)
+    # sums over times up to a row's own of what its presence changes at each of them
+    hold = np.cumsum(events / at_risk * inverse)
+    held_before = np.cumsum(step * np.append(0.0, hold[:-1]))
+    after = incidence[-1] - incidence[place]
+    moves = held_before[place] + after * hold[place] - happened * after * inverse[place]
+    moves += own * (before / at_risk)[place] - np.cumsum(step / at_risk)[place]
+    return float(1 - incidence[-1]), -moves
 
 
 def share_interval(
@@ -208,17 +247,23 @@ def _free_of(known: Outcomes, time: float, part: Floats) -> tuple[float, Floats]
     A group of early leavers may lose its last member before the horizon: there those seen stand
     for those unseen as in the Brier score.
     """
+    if known.late:
+        return _weighted_free(known, time, part)
     own = part > 0
     last = own & (known.duration == known.duration[own].max())
     if float(known.duration[last].max()) >= time or known.ended[last].all():
         return event_free(known, time, part)
+    return _weighted_free(known, time, part)
+
+
+def _weighted_free(known: Outcomes, time: float, part: Floats) -> tuple[float, Floats]:
     weight = known.weights(time) * part
     if not weight.sum() > 0:
         raise ContractError(
-            f"of {int(own.sum())} rows of equal risk nobody's state at {time:g} is known; ask for "
-            "fewer groups or an earlier time"
+            f"of {int((part > 0).sum())} rows of equal risk nobody's state at {time:g} is known; "
+            "ask for fewer groups or an earlier time"
         )
-    free = ~(known.ended & (known.duration <= time))
+    free = ~(known.happened & (known.duration <= time))
     share = float((weight * free).sum() / weight.sum())
     influence: Floats = weight * (free - share) / weight.sum()
     return share, influence

@@ -1,6 +1,6 @@
 """Who is known to have done what by a time, and how much each of them counts for those unseen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ class Outcomes:
         customers: How many there are.
         watched: What a censored row tells about its last time.
         times, in_sight: Chance of still being watched after each of ``times``, the first -inf.
+        start: From when each row is judged: what came before is given.
     """
 
     duration: Floats
@@ -40,6 +41,45 @@ class Outcomes:
     watched: Watched
     times: Floats
     in_sight: Floats
+    start: Floats
+
+    @property
+    def competing(self) -> Flags:
+        """Rows that another event than the one asked for has ended."""
+        return self.ended & ~self.happened
+
+    @property
+    def late(self) -> bool:
+        """Whether some rows are judged from later than 0 on."""
+        return bool((self.start > 0).any())
+
+    def at(self, chosen: Flags) -> "Outcomes":
+        """The chosen rows; customers keep their numbers."""
+        return replace(
+            self,
+            duration=self.duration[chosen],
+            happened=self.happened[chosen],
+            ended=self.ended[chosen],
+            customer=self.customer[chosen],
+            start=self.start[chosen],
+        )
+
+    def in_play(self, time: float) -> tuple["Outcomes", Flags]:
+        """The rows judged at ``time``, and which they are: those that started before it."""
+        here = (self.start < time) | (self.start <= 0)
+        return (self if here.all() else self.at(here)), here
+
+    def since_start(self) -> Floats:
+        """Chance of having been watched until each row's start, 1 where that is 0."""
+        chance = np.ones_like(self.start)
+        later = self.start > 0
+        chance[later] = self.sight(self.start[later])
+        if lost := int((chance <= 0).sum()):
+            raise ContractError(
+                f"{lost} of {len(chance)} rows come into sight when nobody else was left in it: "
+                "how sight is lost cannot be told from so few rows at the beginning; leave them out"
+            )
+        return chance
 
     def sight(self, at: npt.ArrayLike) -> Floats:
         """Chance that a row is watched long enough for what happens at ``at`` to be seen."""
@@ -57,6 +97,8 @@ class Outcomes:
 
     def weights(self, time: float) -> Floats:
         """How many rows each row stands for at ``time``; 0 for those lost from sight before.
+
+        Of rows that start after 0, how many that were in sight at their start.
 
         Raises:
             ContractError: Nobody is watched as long as ``time``, or as long as some row waited.
@@ -77,7 +119,7 @@ class Outcomes:
                 f"{unseen} of {len(chance)} rows were watched longer than anybody of the rows "
                 "that tell how sight is lost; give those of a longer follow-up as censoring"
             )
-        return np.where(ended | still, 1 / chance, 0.0)
+        return np.where(ended | still, self.since_start() / chance, 0.0)
 
     def sums(self, values: Floats) -> Floats:
         """Values of rows, ``(rows,)`` or ``(rows, columns)``, summed by customer."""
@@ -94,6 +136,7 @@ def outcomes(
     censoring: pd.DataFrame | None = None,
     watched: Watched = "through",
     cause: str | int | None = None,
+    late: bool = False,
 ) -> Outcomes:
     """Read outcomes, and estimate how sight is lost by Kaplan-Meier (events come first).
 
@@ -105,15 +148,17 @@ def outcomes(
         censoring: Rows that tell how sight is lost; by default ``frame`` itself.
         watched: What a row censored at a time tells about that time.
         cause: Only events with this ``cause`` count as happened; the others end a row too.
+        late: Whether rows may come into sight after their start (``entry`` > 0); judge them by
+            ``from_first`` then.
 
     Raises:
         ContractError: A column is missing or holds what it must not; rows come into sight late.
     """
-    duration, ended = _read(frame)
-    if "entry" in frame.columns and (late := int((frame["entry"] > 0).sum())):
+    duration, ended, entry = _read(frame)
+    if not late and (entered := int((entry > 0).sum())):
         raise ContractError(
-            f"{late} of {len(frame)} rows come into sight after their start (entry > 0): score "
-            "rows watched from their landmark"
+            f"{entered} of {len(frame)} rows come into sight after their start (entry > 0): only "
+            "score, rolling and folds judge such rows"
         )
     happened = ended
     if cause is not None:
@@ -124,11 +169,13 @@ def outcomes(
     customer, distinct = pd.factorize(np.asarray(names))
     if (customer < 0).any():
         raise ContractError(f"{int((customer < 0).sum())} of {len(frame)} rows name no customer")
-    seen, stopped = (duration, ended) if censoring is None else _read(censoring)
+    seen, stopped, since = (duration, ended, entry) if censoring is None else _read(censoring)
     grid, place = np.unique(seen, return_inverse=True)
     ends, leaves = np.bincount(place, stopped), np.bincount(place, ~stopped)
     # who had the event at a time is out of the risk set of leaving sight at that time
     at_risk = len(seen) - np.append(0, np.cumsum(ends + leaves)[:-1]) - ends
+    # whoever enters at a time is in sight only after it; the start is the exception
+    at_risk = at_risk - (len(seen) - np.searchsorted(np.sort(np.where(since > 0, since, -1)), grid))
     in_sight = np.cumprod(1 - leaves / np.maximum(at_risk, 1))
     return Outcomes(
         duration=duration,
@@ -139,10 +186,32 @@ def outcomes(
         watched=watched,
         times=np.append(-np.inf, grid),
         in_sight=np.append(1.0, in_sight),
+        start=entry,
     )
 
 
-def _read(frame: pd.DataFrame) -> tuple[Floats, Flags]:
+def from_first(known: Outcomes, times: Floats) -> tuple[Outcomes, Flags]:
+    """Rows judged from the first of ``times`` on at which they were in sight, and which they are.
+
+    A row that comes into sight late tells nothing of those who had the event before: what it can
+    judge is a forecast given no event until then, and that from a time at which the forecast was
+    made on. Rows without an event seen by then whose start is the last time, or that ended or
+    were lost by their first time, judge nothing and are left out.
+
+    Args:
+        known: With ``entry`` as the start.
+        times: Ascending, above 0.
+    """
+    grid = np.append(0.0, times)
+    place = np.searchsorted(grid, known.start, side="left")
+    start = grid[np.minimum(place, len(grid) - 1)]
+    kept = (place < len(grid) - 1) & ((known.duration > start) | (start <= 0))
+    chosen = replace(known, start=start).at(kept)
+    customer, distinct = pd.factorize(chosen.customer)
+    return replace(chosen, customer=customer, customers=len(distinct)), kept
+
+
+def _read(frame: pd.DataFrame) -> tuple[Floats, Flags, Floats]:
     if missing := [name for name in ("duration", "event") if name not in frame.columns]:
         raise ContractError(f"a frame to score needs {missing}; it has {list(frame.columns)}")
     if frame.empty:
@@ -155,7 +224,14 @@ def _read(frame: pd.DataFrame) -> tuple[Floats, Flags]:
             f"durations must be 0 or longer and events 0 or 1; {int(bad.sum())} of {len(frame)} "
             "rows are not"
         )
-    return duration, event == 1
+    entry = np.zeros(len(frame))
+    if "entry" in frame.columns:
+        entry = frame["entry"].to_numpy(float)
+        if outside := int((~((entry >= 0) & ((entry < duration) | (entry == 0)))).sum()):
+            raise ContractError(
+                f"entry must lie in [0, duration); {outside} of {len(frame)} rows do not"
+            )
+    return duration, event == 1, entry
 
 
 def survival_columns(

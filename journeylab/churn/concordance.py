@@ -11,6 +11,7 @@ import pandas as pd
 from journeylab.churn.censoring import Floats, Outcomes, Watched, outcomes
 from journeylab.churn.pairs import Pairs, count_pairs
 from journeylab.errors import ContractError
+from journeylab.survival import count_events, kaplan_meier
 
 
 def harrell_c(frame: pd.DataFrame, risk: npt.ArrayLike) -> float:
@@ -62,16 +63,30 @@ def uno_c(
 
 
 def harrell_pairs(known: Outcomes, risk: Floats) -> Pairs:
-    """The pairs behind ``harrell_c``."""
-    return count_pairs(known.duration, known.ended, risk, known.ended.astype(float))
+    """The pairs behind ``harrell_c``.
+
+    Where causes exclude one another, whoever had another one never comes to this one (Wolbers,
+    Koller, Witteman & Steyerberg, 2009); rows that start late make pairs from then on.
+    """
+    never = np.where(known.competing, np.inf, known.duration)
+    return count_pairs(never, known.happened, risk, known.happened.astype(float), start=known.start)
 
 
 def uno_pairs(known: Outcomes, risk: Floats, until: float | None = None) -> Pairs:
-    """The pairs behind ``uno_c``."""
-    counted = known.ended.copy()
+    """The pairs behind ``uno_c``.
+
+    Where causes exclude one another, pairs with whoever had another one before are weighted for
+    that one's own chance of being seen (Wolbers, Blanche, Koller, Witteman & Gerds, 2014). Rows
+    that start late are weighted for those not in sight at the event: at risk over survival.
+    """
+    counted = known.happened.copy()
     if until is not None:
         counted &= known.duration <= until if known.watched == "through" else known.duration < until
     weight = np.zeros(len(counted))
+    if known.late:
+        at_risk = _in_sight_at(known, known.duration[counted])
+        weight[counted] = 1 / np.square(at_risk)
+        return count_pairs(known.duration, known.ended, risk, weight, start=known.start)
     sight = known.sight(known.duration[counted])
     if unseen := int((sight <= 0).sum()):
         raise ContractError(
@@ -79,7 +94,30 @@ def uno_pairs(known: Outcomes, risk: Floats, until: float | None = None) -> Pair
             "watched; give an earlier until"
         )
     weight[counted] = 1 / np.square(sight)
-    return count_pairs(known.duration, known.ended, risk, weight)
+    found = count_pairs(known.duration, known.ended, risk, weight)
+    other = known.competing
+    if not other.any():
+        return found
+    # read backwards in time, those who had another event before are the later ones of a pair
+    weight[counted] = 1 / sight
+    later = np.zeros(len(counted))
+    later[other] = known.sight(known.duration[other])
+    later[other] = 1 / np.where(later[other] > 0, later[other], np.inf)
+    return found + count_pairs(-known.duration, known.happened, risk, weight, later=later)
+
+
+def _in_sight_at(known: Outcomes, times: Floats) -> Floats:
+    """Share in sight of those without an event before each time: at risk over survival."""
+    counts = count_events(known.duration, known.ended, known.start)
+    curve = kaplan_meier(counts)
+    place = np.searchsorted(curve["time"].to_numpy(float), times, side="left")
+    before = curve["survival"].to_numpy(float)[place - 1]
+    if (before <= 0).any():
+        raise ContractError(
+            "everybody in sight early had the event, before others came into sight: concordance "
+            "cannot be weighted; leave the first rows out"
+        )
+    return np.asarray(curve["at_risk"].to_numpy(float)[place] / len(known.duration) / before)
 
 
 def _risk(frame: pd.DataFrame, risk: npt.ArrayLike) -> Floats:

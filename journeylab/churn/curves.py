@@ -66,15 +66,18 @@ def outcomes_until(frame: pd.DataFrame, until: pd.Timestamp | str) -> pd.DataFra
         until: Last day whose purchases are known.
 
     Returns:
-        Rows with a landmark before ``until``; ``duration`` and ``event`` censored there.
+        Rows with a landmark before ``until``; ``duration`` and ``event`` censored there (and
+        ``cause`` empty).
     """
     rows = checked(frame)
     watched = (pd.Timestamp(until) - pd.to_datetime(rows["landmark"])).dt.days
     rows, watched = rows[watched > 0], watched[watched > 0]
     later = rows["duration"] > watched
-    return rows.assign(
+    rows = rows.assign(
         duration=rows["duration"].where(~later, watched), event=rows["event"].where(~later, 0)
     )
+    # what will end a wait is not known either
+    return rows.assign(cause=rows["cause"].where(~later, "")) if "cause" in rows.columns else rows
 
 
 def bands(values: pd.Series, edges: Sequence[float] | int) -> pd.Series:

@@ -13,6 +13,7 @@ from journeylab.errors import ContractError
 
 # eigenvalues below this share of the largest carry no information
 _RANK = 1e-9
+_FEWEST_EXPECTED = 20.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +25,7 @@ class DCalibration:
             of the bin), ``share`` of the rows whose event falls there, ``expected``, ``ci_low``,
             ``ci_high`` of the share.
         statistic: Wald's, chi-square distributed with ``degrees`` degrees of freedom where the
-            forecast is calibrated.
+            forecast is calibrated; neighbouring bins that expect fewer than 20 rows count as one.
         degrees: Bins that the data can tell apart, less one.
         p: Chance of a statistic at least this large from a calibrated forecast. With very many
             customers every forecast fails: read ``largest_gap``.
@@ -82,8 +83,6 @@ def spread_over_bins(
     known: Outcomes, curve: Floats, grid: Floats, bins: int, level: float
 ) -> DCalibration:
     """``d_calibration`` of curves ``(rows, times)`` on ``grid``, both from time 0 on."""
-    from scipy.stats import chi2
-
     high, low = _stretch(known, curve, grid)
     edges = np.linspace(1, 0, bins + 1)
     width = high - low
@@ -95,14 +94,59 @@ def spread_over_bins(
         shares[:, number] = np.where(
             width > 0, np.clip(inside, 0, None) / np.where(width > 0, width, 1), point
         )
-    n, m = len(high), known.customers
-    share, expected = shares.mean(axis=0), 1 / bins
+    return _compared(known, edges, shares, np.full_like(shares, 1 / bins), level)
+
+
+def spread_of_cause(
+    known: Outcomes, curve: Floats, grid: Floats, bins: int, level: float
+) -> DCalibration:
+    """``spread_over_bins`` of one of several causes.
+
+    One less the incidence does not come down to 0, so the share expected in a bin is the part of
+    it that the predicted curves pass by the last time; events count for those lost from sight
+    before them.
+    """
+    rows = np.arange(len(curve))
+    seen = known.happened & (known.duration <= grid[-1])
+    after = np.clip(np.searchsorted(grid, known.duration, side="left"), 1, len(grid) - 1)
+    high, low = curve[rows, after - 1], curve[rows, after]
+    weight = np.zeros(len(rows))
+    weight[seen] = 1 / known.sight(known.duration[seen])
+    edges = np.linspace(1, 0, bins + 1)
+    shares, expected = np.empty((len(rows), bins)), np.empty((len(rows), bins))
+    for number, (top, bottom) in enumerate(pairwise(edges)):
+        inside = np.clip(np.minimum(high, top) - np.maximum(low, bottom), 0, None)
+        point = (high <= top) & (high > bottom)
+        width = high - low
+        part = np.where(width > 0, inside / np.where(width > 0, width, 1), point)
+        shares[:, number] = weight * part
+        expected[:, number] = np.clip(top - np.maximum(curve[:, -1], bottom), 0, None)
+    return _compared(known, edges, shares, expected, level)
+
+
+def _compared(
+    known: Outcomes, edges: Floats, shares: Floats, expected: Floats, level: float
+) -> DCalibration:
+    """Shares of the rows beside those expected, ``(rows, bins)``.
+
+    Args:
+        known: The rows.
+        edges: Of the bins, from 1 down to 0.
+        shares: What was seen.
+        expected: What should be.
+        level: Coverage of the intervals.
+    """
+    from scipy.stats import chi2
+
+    n, m = len(shares), known.customers
+    share, due = shares.mean(axis=0), expected.mean(axis=0)
     summed = known.sums(shares - expected)
     about = summed - summed.mean(axis=0)
     covariance = about.T @ about * (m / max(m - 1, 1)) / n**2
-    values, vectors = np.linalg.eigh(covariance)
+    pooled = _pooled(n * due)
+    values, vectors = np.linalg.eigh(pooled @ covariance @ pooled.T)
     useful = values > _RANK * max(values.max(), 1e-300)
-    along = vectors[:, useful].T @ (share - expected)
+    along = vectors[:, useful].T @ (pooled @ (share - due))
     statistic = float((np.square(along) / values[useful]).sum()) if m > 1 else 0.0
     degrees = int(useful.sum()) if m > 1 else 0
     margin = ndtri((1 + level) / 2) * np.sqrt(np.diag(covariance))
@@ -111,14 +155,30 @@ def spread_over_bins(
             "above": edges[1:],
             "upto": edges[:-1],
             "share": share,
-            "expected": expected,
+            "expected": due,
             "ci_low": np.clip(share - margin, 0, 1),
             "ci_high": np.clip(share + margin, 0, 1),
         }
     )
     p = float(chi2.sf(statistic, degrees)) if degrees else 1.0
-    gap = float(np.abs(share - expected).max())
+    gap = float(np.abs(share - due).max())
     return DCalibration(table, statistic, degrees, p, gap)
+
+
+def _pooled(expected: Floats) -> Floats:
+    """Sums of neighbouring bins that expect enough rows for a normal statistic, as a matrix."""
+    groups: list[list[int]] = []
+    for number in range(len(expected)):
+        if not groups or expected[groups[-1]].sum() >= _FEWEST_EXPECTED:
+            groups.append([])
+        groups[-1].append(number)
+    if len(groups) > 1 and expected[groups[-1]].sum() < _FEWEST_EXPECTED:
+        last = groups.pop()
+        groups[-1] += last
+    matrix = np.zeros((len(groups), len(expected)))
+    for row, own in enumerate(groups):
+        matrix[row, own] = 1.0
+    return matrix
 
 
 def _stretch(known: Outcomes, curve: Floats, grid: Floats) -> tuple[Floats, Floats]:

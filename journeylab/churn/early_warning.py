@@ -103,6 +103,7 @@ def early_warning(
     reasons: int = 3,
     event: Literal["return", "leaving"] = "return",
     timing: RandomisedTiming | None = None,
+    risk_error: float = 0.0,
     unit: str = "currency units",
 ) -> EarlyWarning:
     """Rank customers by what their staying away puts at risk.
@@ -129,6 +130,9 @@ def early_warning(
             absence; ``leaving`` where it is the end of a membership.
         timing: From an experiment that drew the moment of contact at random. Without one, or
             where its gain may be 0, ``when`` is ``unknown``.
+        risk_error: How far the level of the risk may be off, as a share of it: the half-width of
+            its interval where the forecast was judged (``Judgement.risk_error``). It widens every
+            interval, its error taken as independent of the value's; 0 takes the risk as exact.
         unit: Currency of the value.
 
     Raises:
@@ -140,11 +144,16 @@ def early_warning(
     asked = _ascending(horizons)
     if most < 1:
         raise ContractError(f"most must be at least 1; got {most}")
+    if not 0 <= risk_error < np.inf:
+        raise ContractError(f"risk_error must be 0 or more; got {risk_error}")
     within = _within(value, within_days, asked)
     times = sorted({*asked, within})
     risk = _risks(fit, frame, times, event)
     worth = _worth(value, frame)
     at_stake = worth.mul(risk[within], axis=0)
+    for side in ("ci_low", "ci_high"):
+        apart = np.hypot(at_stake[side] - at_stake["value"], risk_error * at_stake["value"])
+        at_stake[side] = at_stake["value"] + (apart if side == "ci_high" else -apart)
     columns: dict[str, object] = {"customer_id": frame["customer_id"]}
     columns |= {name: frame[name] for name in ("store_id", "staff_id") if name in frame.columns}
     columns |= {
@@ -185,9 +194,11 @@ def early_warning(
         if new:
             notes.append(f"{new} listed customers were not known on {earlier.date()}: no change.")
     when = _moment(timing, notes)
-    everybody = _total(value, frame, risk[within], worth, unit)
+    everybody = _total(value, frame, risk[within], worth, unit, risk_error)
     chosen = frame.loc[table.index]
-    listed = _total(value, chosen, risk[within].loc[chosen.index], worth.loc[chosen.index], unit)
+    listed = _total(
+        value, chosen, risk[within].loc[chosen.index], worth.loc[chosen.index], unit, risk_error
+    )
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     table = table.reset_index(drop=True)
     return EarlyWarning(
@@ -290,12 +301,19 @@ def _total(
     risk: pd.Series,
     worth: pd.DataFrame,
     unit: str,
+    risk_error: float,
 ) -> Estimate:
     """The sum at stake; without a fit of the value its ends are the sums of the ends."""
     if isinstance(value, ReturnValueFit):
-        return value.total(frame, risk, unit)
-    low, mid, high = (float((worth[name] * risk).sum()) for name in ("ci_low", "value", "ci_high"))
-    return Estimate(mid, min(low, mid), max(high, mid), unit)
+        whole = value.total(frame, risk, unit)
+        low, mid, high = whole.ci_low, whole.value, whole.ci_high
+    else:
+        low, mid, high = (
+            float((worth[name] * risk).sum()) for name in ("ci_low", "value", "ci_high")
+        )
+    # all risks share the error of their level
+    below, above = (float(np.hypot(mid - end, risk_error * mid)) for end in (low, high))
+    return Estimate(mid, mid - below, mid + above, unit)
 
 
 def _by(table: pd.DataFrame, column: str) -> pd.DataFrame:

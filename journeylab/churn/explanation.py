@@ -1,7 +1,7 @@
 """Why the hazard is what it is: what each covariate adds at each time."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,8 +79,14 @@ def explain_rows(
     """
     sampled = layout == "sampled"
     start = base[bins, cause] if base.shape[1] == 1 else base[bins, cause + 1]
-    signs = {0: 1.0} if base.shape[1] == 1 else {cause + 1: 1.0, 0: -1.0}
-    paths = leaf_paths(trees, signs)
+    causes = max(1, base.shape[1] - 1)
+    if sampled:
+        signs = {0: 1.0} if causes == 1 else {cause + 1: 1.0, 0: -1.0}
+        paths = leaf_paths(trees, signs)
+    else:
+        # a leaf holds the causes of a bin side by side
+        paths = leaf_paths(trees, {0: 1.0})
+        paths = replace(paths, values=paths.values[:, cause::causes])
     asked, position = np.unique(bins, return_inverse=True)
     clock = matrix.shape[1] if sampled else None
     by_number, mean = path_contributions(paths, matrix, asked, clock)

@@ -11,7 +11,10 @@ from journeylab.churn.curves import bands, no_purchase
 from journeylab.churn.early_warning import EarlyWarning
 from journeylab.churn.judgement import HAZARD, Judgement
 from journeylab.churn.leaks import LeakReport
+from journeylab.churn.scenario import Scenario
+from journeylab.churn.score import Scores
 from journeylab.churn.study import Study
+from journeylab.churn.words import covariate_words
 from journeylab.estimate import Estimate
 
 # a page is read by people who have never met an integrated Brier score
@@ -19,7 +22,6 @@ _FOR_READERS = {
     "ibs": "squared_error",
     "uno_c": "concordance",
     "d_gap": "level_gap",
-    "d_p": "level_p",
 }
 
 
@@ -30,11 +32,10 @@ def waits_finding(study: Study) -> str:
     shares = [_read(curve, time) for time in at]
     if study.contract:
         return f"{_percent(1 - shares[0])} of memberships have ended after {at[0]:,} days"
-    parts = [
-        f"{_percent(share, 0 if share >= 0.1 else 1)} longer than {day}"
-        for day, share in zip(at, shares, strict=True)
-    ]
-    return f"Of all waits for the next purchase {', '.join(parts)} days"
+    parts = [_percent(share, 0 if share >= 0.1 else 1) for share in shares]
+    said = [f"{parts[0]} of waits for the next purchase last longer than {at[0]} days"]
+    said += [f"{part} longer than {day}" for part, day in zip(parts[1:], at[1:], strict=True)]
+    return ", ".join(said)
 
 
 def bands_finding(study: Study, table: pd.DataFrame, unit: str) -> str:
@@ -58,7 +59,7 @@ def cox_finding(study: Study, fit: CoxFit) -> str:
     """The covariate that is surest to matter."""
     order = np.argsort(fit.coefficients["p"].to_numpy(), kind="stable")
     row = fit.coefficients.iloc[order[0]]
-    name, ratio = str(row["covariate"]).replace("_", " "), float(row["hazard_ratio"])
+    name, ratio = covariate_words(str(row["covariate"])), float(row["hazard_ratio"])
     steps = {"doubling": f"Twice the {name}", "yes against no": name}
     step = steps.get(str(row["per"]), f"One standard deviation more of {name}")
     how = f"{_percent(abs(ratio - 1))} {'more' if ratio > 1 else 'fewer'}"
@@ -97,12 +98,23 @@ def auc_finding(judged: Judgement) -> str:
 
 
 def calibration_finding(judged: Judgement) -> str:
-    """Predicted and observed share at the first horizon of the last day."""
+    """Predicted and observed share at the first horizon of the last day; how many groups fit."""
     row, words = judged.out_of_time().iloc[0], judged.study.words
-    return (
+    said = (
         f"Forecast: {_percent(row['predicted'], 1)} {words.free} {_within(judged, row)}; "
         f"observed: {_percent(row['observed'], 1)}"
     )
+    groups = judged.calibration()
+    out = groups[~groups["inside"].astype(bool)]
+    if out.empty:
+        return f"{said}; all {len(groups)} groups agree"
+    over = int((out["predicted"] > out["observed"]).sum())
+    ways = [
+        f"{count} of {len(groups)} groups too {how}"
+        for count, how in ((over, "high"), (len(out) - over, "low"))
+        if count
+    ]
+    return f"{said}; {' and '.join(ways)}"
 
 
 def shape_finding(judged: Judgement) -> str:
@@ -110,12 +122,14 @@ def shape_finding(judged: Judgement) -> str:
     shape = judged.shape()
     own = shape[shape["group"] == "middling"]["hazard"].to_numpy(float)
     change = own[-1] / own[0] if own[0] > 0 else 1.0
-    how = "stays about level" if 0.8 < change < 1.25 else "falls" if change < 1 else "rises"
-    times = judged.study.times
-    return (
-        f"In the middle the chance of {judged.study.words.event} {how} from day {times[0]:,.0f} "
-        f"to day {times[-1]:,.0f}"
-    )
+    first, last = (f"day {time:,.0f}" for time in (judged.study.times[0], judged.study.times[-1]))
+    if 0.8 < change < 1.25:
+        how = f"about as likely on {last} as on {first}"
+    elif change < 1:
+        how = f"{1 / max(change, 1e-3):.1f} times less likely on {last} than on {first}"
+    else:
+        how = f"{change:.1f} times as likely on {last} as on {first}"
+    return f"For a customer of middling risk {judged.study.words.event} is {how}"
 
 
 def reasons_finding(size: pd.DataFrame) -> str:
@@ -124,7 +138,7 @@ def reasons_finding(size: pd.DataFrame) -> str:
     Args:
         size: From ``Judgement.reasons``.
     """
-    names = [str(name).replace("_", " ") for name in size.index[:2]]
+    names = [str(name) for name in size.index[:2]]
     return f"The forecast rests most on {' and '.join(names)}"
 
 
@@ -201,8 +215,12 @@ def rule_words(table: pd.DataFrame, far: int, silent_days: int) -> str:
 def judged_doubts(judged: Judgement) -> list[str]:
     """What speaks against the forecast, each in a sentence; often empty."""
     found = []
-    level = judged.out_of_time().iloc[0]
-    if not level["ci_low"] <= level["predicted"] <= level["ci_high"]:
+    levels = judged.out_of_time()
+    missed = levels[~levels["predicted"].between(levels["ci_low"], levels["ci_high"])]
+    if len(missed):
+        # the horizon at which the level was worst
+        apart = (missed["predicted"] - missed["observed"]).abs().to_numpy(float)
+        level = missed.iloc[int(apart.argmax())]
         off = level["predicted"] - level["observed"]
         found.append(
             f"From {judged.judged_on} the share who {judged.study.words.free} "
@@ -230,34 +248,94 @@ def judged_doubts(judged: Judgement) -> list[str]:
 
 def score_table(judged: Judgement) -> pd.DataFrame:
     """Scores of the last day with the columns that a reader needs first."""
-    columns = ["model", "ibs", "skill", "skill_low", "skill_high", "uno_c", "auc", "d_gap", "d_p"]
+    columns = ["model", "ibs", "skill", "skill_low", "skill_high", "uno_c", "auc", "d_gap"]
     return judged.scores.table[columns].rename(columns=_FOR_READERS)
 
 
 def origin_table(judged: Judgement) -> pd.DataFrame:
-    """Scores from every day judged with the columns that a reader needs first."""
-    columns = ["origin", "model", "ibs", "skill", "skill_low", "skill_high", "uno_c"]
-    table = judged.rolling.by_origin[[*columns, "predicted", "observed"]]
+    """Scores from every day judged with the columns that a reader needs first.
+
+    ``predicted`` and ``observed`` share without the event by the last horizon; the latter over the
+    hazard model's groups of equal risk, within which unequal follow-up matters less.
+    """
+    columns = ["origin", "model", "skill", "skill_low", "skill_high"]
+    table = judged.rolling.by_origin[columns].copy()
+    keys = list(table[["origin", "model"]].itertuples(index=False, name=None))
+    scores = judged.rolling.scores
+    table["predicted"] = [_last_level(scores[day], model, "predicted") for day, model in keys]
+    # groups by a forecast that is the same for all would be no groups of equal risk
+    table["observed"] = [_last_level(scores[day], HAZARD, "observed") for day, _ in keys]
     return table.rename(columns=_FOR_READERS)
 
 
-def warning_tables(warning: EarlyWarning) -> dict[str, pd.DataFrame]:
+def _last_level(scores: Scores, model: str, column: str) -> float:
+    """Mean over the groups of calibration at the last horizon."""
+    table = scores.calibration
+    own = table[(table["model"] == model) & (table["horizon"] == scores.horizons[-1])]
+    return float(np.average(own[column], weights=own["customers"]))
+
+
+def judged_words(judged: Judgement) -> str:
+    """On whom and what the forecast was judged, for the line under a title."""
+    who = f"{judged.scores.customers:,} customers"
+    if judged.study.contract:
+        return f"{judged.judged_on}: {who} the models had not seen"
+    return f"{who} from {judged.judged_on} on, whose purchases after it the models had not seen"
+
+
+def warning_tables(
+    warning: EarlyWarning,
+    contacts: pd.DataFrame | None = None,
+    scenario: Scenario | None = None,
+) -> dict[str, pd.DataFrame]:
     """The list as tables that fit a page, by the name they are recorded under.
 
     Args:
         warning: From ``Judgement.warning``.
+        contacts: From ``weekly_contacts``.
+        scenario: From ``Judgement.scenario``.
 
     Returns:
-        ``early_warning``: ``rank, customer_id, value_at_risk, ci_low, ci_high``, the risks and
-        their changes since last week; ``warning_reasons``: ``rank`` and the reasons by horizon,
-        where the model gives any.
+        ``early_warning``: ``rank, value_at_risk, ci_low, ci_high``, the risks, the change of the
+        nearest since last week and ``customer_id``; ``warning_reasons``: ``rank`` and ``reasons``,
+        each told once with the horizons it holds for where that is not all of them; left out
+        where the model gives none; then ``contacts`` and ``scenario`` where they are given.
     """
-    rows = warning.rows
+    rows, days = warning.rows, warning.horizons
     texts = [name for name in rows.columns if str(name).startswith("reasons_")]
-    found = {"early_warning": rows.drop(columns=[*texts, "value_of_return"])}
+    later = [f"change_{day}" for day in days[1:] if f"change_{day}" in rows.columns]
+    # a pseudonym is long: last, it pushes nothing off the page
+    found = {
+        "early_warning": _customer_last(rows.drop(columns=[*texts, *later, "value_of_return"]))
+    }
     if texts:
-        found["warning_reasons"] = rows[["rank", *texts]]
+        told = [_told_once(row, days) for row in rows[texts].to_numpy(object).tolist()]
+        found["warning_reasons"] = pd.DataFrame({"rank": rows["rank"], "reasons": told})
+    if contacts is not None:
+        found["contacts"] = _customer_last(
+            contacts.drop(columns=["frequency", "gap_limit_days"], errors="ignore")
+        )
+    if scenario is not None:
+        found["scenario"] = scenario.table
     return found
+
+
+def _customer_last(table: pd.DataFrame) -> pd.DataFrame:
+    return table[[*(name for name in table.columns if name != "customer_id"), "customer_id"]]
+
+
+def _told_once(reasons: Sequence[str], days: Sequence[int]) -> str:
+    """Reasons of several horizons, each once."""
+    at: dict[str, list[int]] = {}
+    for day, text in zip(days, reasons, strict=True):
+        for reason in text.split("; "):
+            at.setdefault(reason, []).append(day)
+    return "; ".join(
+        reason
+        if len(held) == len(days)
+        else f"{reason} (within {' and '.join(map(str, held))} days)"
+        for reason, held in at.items()
+    )
 
 
 def lift_table(judged: Judgement, top: float = 0.1) -> pd.DataFrame:
@@ -277,15 +355,22 @@ def lift_table(judged: Judgement, top: float = 0.1) -> pd.DataFrame:
     return own.drop(columns=["of", "top"]).reset_index(drop=True)
 
 
+def ratios_over_time(fit: CoxFit) -> pd.DataFrame:
+    """Whether each ratio holds at all times, in words: ``covariate``, ``reading``."""
+    table = fit.proportionality[["covariate", "reading"]]
+    return table.assign(covariate=table["covariate"].map(covariate_words))
+
+
 def surest(fit: CoxFit, most: int = 10) -> pd.DataFrame:
-    """The coefficients that are surest to matter, in the order of the fit.
+    """The coefficients that are surest to matter, in the order of the fit, named in words.
 
     Args:
         fit: Cox's model.
         most: How many.
     """
     order = np.argsort(fit.coefficients["p"].to_numpy(), kind="stable")[:most]
-    return fit.coefficients.iloc[np.sort(order)].reset_index(drop=True)
+    table = fit.coefficients.iloc[np.sort(order)].reset_index(drop=True)
+    return table.assign(covariate=table["covariate"].map(covariate_words))
 
 
 def shares(study: Study) -> dict[str, Estimate]:
@@ -294,7 +379,9 @@ def shares(study: Study) -> dict[str, Estimate]:
     if not study.contract:
         return {f"no_purchase_{day}": share for day, share in found.items()}
     return {
-        f"members_{day}": replace(share, unit=f"share still members after {day:,} days")
+        f"members_{day}": replace(
+            share, unit=f"share of memberships still running after {day:,} days"
+        )
         for day, share in found.items()
     }
 
@@ -312,7 +399,7 @@ def silence_bands(study: Study, edges: Sequence[int]) -> tuple[pd.Series, str]:
     for name in study.covariates:
         if pd.api.types.is_numeric_dtype(rows[name]) and rows[name].nunique() > 5:
             known = rows[name].fillna(rows[name].median())
-            return bands(known, 4), str(name).replace("_", " ")
+            return bands(known, 4), covariate_words(str(name))
     return pd.Series("everybody", rows.index), ""
 
 
@@ -331,7 +418,7 @@ def segments(study: Study, column: str) -> tuple[pd.Series, str]:
     }
     rows = study.rows
     if column in rows.columns and pd.api.types.is_numeric_dtype(rows[column]):
-        return bands(rows[column], 4), units.get(column, column.replace("_", " "))
+        return bands(rows[column], 4), units.get(column, covariate_words(column))
     texts = [n for n in study.covariates if not pd.api.types.is_numeric_dtype(rows[n])]
     few = [n for n in texts if 2 <= rows[n].nunique() <= 5]
     name = "tier" if "tier" in few else next(iter(few), None)

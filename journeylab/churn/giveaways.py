@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import beta, rankdata
+from scipy.stats import beta
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -382,26 +382,18 @@ def _by_cells(cells: Ints, outcome: _Outcome, fold: Ints, stratum: Ints) -> floa
 
 def _auc(score: Floats, event: Flags, stratum: Ints) -> float:
     """Share of pairs within strata ranked rightly, equal ones half."""
-    if stratum.max() == stratum.min():
-        right, pairs = _pairs(score, event)
-        return right / pairs if pairs else 0.5
-    order = np.argsort(stratum, kind="stable")
-    ends = np.flatnonzero(np.diff(stratum[order])) + 1
-    right = pairs = 0.0
-    for own in np.split(order, ends):
-        more = _pairs(score[own], event[own])
-        right, pairs = right + more[0], pairs + more[1]
-    return right / pairs if pairs else 0.5
-
-
-def _pairs(score: Floats, event: Flags) -> tuple[float, float]:
-    with_event = int(event.sum())
-    without = len(event) - with_event
-    if not with_event or not without:
-        return 0.0, 0.0
-    ranks = rankdata(score)
-    right = float(ranks[event].sum()) - with_event * (with_event + 1) / 2
-    return right, float(with_event) * without
+    order = np.lexsort((score, stratum))
+    own, value, happened = stratum[order], score[order], event[order]
+    fresh = np.append(True, own[1:] != own[:-1])
+    tied = np.cumsum(fresh | np.append(True, value[1:] != value[:-1])) - 1
+    count = np.bincount(tied)
+    # mean rank of those equal, counted within the stratum
+    part = np.cumsum(fresh) - 1
+    rank = (np.cumsum(count) - (count - 1) / 2)[tied] - np.flatnonzero(fresh)[part]
+    size, with_event = np.bincount(part), np.bincount(part, happened)
+    above = np.bincount(part, np.where(happened, rank, 0.0)) - with_event * (with_event + 1) / 2
+    pairs = with_event * (size - with_event)
+    return float(above[pairs > 0].sum() / pairs.sum()) if pairs.any() else 0.5
 
 
 def _auc_error(auc: float, few: int, many: int) -> float:

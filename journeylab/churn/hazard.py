@@ -43,7 +43,7 @@ class HazardFit:
         bins: Edges, and the marginal hazard that the trees start from.
         causes: Names; ``("event",)`` where they were not told apart.
         covariates: Columns and how they become numbers.
-        layout: ``sampled`` (rows of customer and bin) or ``vector`` (one output per bin).
+        layout: ``sampled`` (rows of customer and bin) or ``vector`` (outputs for every bin).
         settings: How the trees were grown.
         search: The candidates that were compared, empty where settings were given.
         monotone: Column -> 1 where its hazard may only rise with it, -1 only fall.
@@ -312,14 +312,19 @@ class HazardFit:
     def _margins(self, frame: pd.DataFrame, bins: npt.NDArray[np.int64]) -> Any:
         """Pieces of the frame with their margins, ``(rows, bins, outputs)``."""
         base = self._base()[bins]
-        step = max(1, _CHUNK_CELLS // (self.bins.count if self.layout == "vector" else len(bins)))
+        outputs = self.bins.count * len(self.causes)
+        step = max(1, _CHUNK_CELLS // (outputs if self.layout == "vector" else len(bins)))
         for start in range(0, len(frame), step):
             rows = slice(start, start + step)
             matrix = self.covariates.matrix(frame.iloc[rows])
             if self.layout == "vector":
-                whole = np.broadcast_to(self._base()[:, 0], (len(matrix), self.bins.count))
+                whole = np.broadcast_to(self.bins.margins().reshape(-1), (len(matrix), outputs))
                 margin = predict_margins(self.trees, matrix, whole, self.settings.threads)
-                yield rows, margin[:, bins, None]
+                margin = margin.reshape(len(matrix), self.bins.count, -1)[:, bins]
+                if len(self.causes) > 1:
+                    none = np.zeros((*margin.shape[:2], 1), dtype=np.float32)
+                    margin = np.concatenate([none, margin], axis=2)
+                yield rows, margin
                 continue
             cells = np.empty((len(matrix), len(bins), matrix.shape[1] + 1), dtype=np.float32)
             cells[:, :, :-1] = matrix[:, None, :]
@@ -361,13 +366,15 @@ def fit_hazard(
         causes: Values of ``cause`` to tell apart, in one softmax; without it any event is one.
         monotone: Column of numbers -> 1 if the hazard may only rise with it, -1 if only fall.
         layout: ``sampled`` learns from rows of customer and bin; ``vector`` from one row per
-            customer with one output per bin, slower to fit and much faster to score.
+            customer with an output for each bin (and cause), slower to fit and much faster to
+            score.
         settings: How trees grow; without it chosen by cross-validation inside ``frame``.
         rng: Seed or generator of every draw.
 
     Raises:
         ContractError: A column is missing or holds what it must not, or options do not go
-            together (``vector`` knows one cause and no ``monotone``).
+            together (``monotone`` neither with ``vector``, whose trees xgboost grows without
+            such constraints, nor with several causes).
         FitError: There are fewer than 20 customers or 10 events, or no covariate is left.
 
     Source:
@@ -378,9 +385,10 @@ def fit_hazard(
         raise ContractError(f"layout must be 'sampled' or 'vector'; got {layout!r}")
     if sample < 1:
         raise ContractError(f"sample must be at least 1; got {sample}")
-    if layout == "vector" and (causes is not None or monotone):
+    if layout == "vector" and monotone:
         raise ContractError(
-            "layout 'vector' knows one cause and no monotone covariates: use 'sampled' for them"
+            "layout 'vector' takes no monotone covariates: xgboost does not constrain trees of "
+            "several outputs; use 'sampled' for them"
         )
     if monotone and causes is not None:
         raise ContractError("monotone has no meaning with several causes: leave one of them out")

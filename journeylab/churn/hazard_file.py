@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from journeylab.churn.covariates import Covariates
 from journeylab.churn.hazard import HazardFit
 from journeylab.churn.hazard_settings import HazardSettings
 from journeylab.errors import ContractError
+from journeylab.saved import read_saved, write_saved
 
 FORMAT = "journeylab.churn hazard"
 VERSION = 1
@@ -27,11 +27,8 @@ def save_hazard(fit: HazardFit, path: str | Path) -> Path:
         fit: From ``fit_hazard``.
         path: File to write (JSON, with the trees as text); folders on the way are made.
     """
-    file = Path(path)
     trees = bytes(fit.trees.save_raw("ubj"))
     content = {
-        "format": FORMAT,
-        "version": VERSION,
         "fit": {
             "bins": {field.name: getattr(fit.bins, field.name).tolist() for field in fields(Bins)},
             "causes": list(fit.causes),
@@ -56,9 +53,7 @@ def save_hazard(fit: HazardFit, path: str | Path) -> Path:
         "trees": base64.b64encode(trees).decode("ascii"),
         "trees_sha256": hashlib.sha256(trees).hexdigest(),
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    return file
+    return write_saved(path, FORMAT, VERSION, content, indent=1)
 
 
 def load_hazard(path: str | Path) -> HazardFit:
@@ -68,7 +63,7 @@ def load_hazard(path: str | Path) -> HazardFit:
         ContractError: The file is missing, holds no hazard model, was cut short or changed, or is
             of a version that this JourneyLab does not know.
     """
-    content = _read(path)
+    content = read_saved(path, FORMAT, VERSION, "hazard model", "churn.save_hazard")
     try:
         values, text = content["fit"], content["trees"]
         trees = base64.b64decode(text, validate=True)
@@ -104,23 +99,6 @@ def load_hazard(path: str | Path) -> HazardFit:
         raise ContractError(
             f"{path} holds no complete hazard model ({error}): fit again"
         ) from error
-
-
-def _read(path: str | Path) -> dict[str, Any]:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ContractError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ContractError(f"{path} holds no saved fit: it is not JSON ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ContractError(f"{path} holds no hazard model: write it with churn.save_hazard")
-    if content.get("version") != VERSION:
-        raise ContractError(
-            f"{path} has format version {content.get('version')!r}, this JourneyLab reads "
-            f"{VERSION}: fit again, or use the JourneyLab that wrote it"
-        )
-    return content
 
 
 def _booster(trees: bytes) -> Any:

@@ -24,7 +24,7 @@ _FEWEST_EVENTS = 10
 _FEW_EVENTS = 1500
 # From so many rows one fold tells candidates apart: the better half of them goes on to the others.
 # The search then takes steps so much larger than the fit, which gets as many more rounds.
-HALVING_ROWS, _LARGER_STEPS = 5_000, 2
+HALVING_ROWS, _LARGER_STEPS = 4_000, 2
 # From so many rows one division of at most so many judges well enough.
 MANY_ROWS, SEARCHED_ROWS = 50_000, 100_000
 

@@ -1,4 +1,4 @@
-"""Trees on the hazard: rows of customer and bin, or customers with one output per bin."""
+"""Trees on the hazard: rows of customer and bin, or customers with outputs for every bin."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +25,10 @@ class Lesson:
 
     Attributes:
         matrix: Numbers of each row, NaN where missing.
-        base: Margin before any tree, ``(rows, outputs)``.
-        target: Sampled: what happened, 0 for nothing. Vector: 1 in the bin of the event.
+        base: Margin before any tree, ``(rows, outputs)``; vector: one of each bin and cause, the
+            causes of a bin side by side, against 0 for no event.
+        target: Sampled: what happened, 0 for nothing. Vector: ``(rows, bins)``, the number of the
+            cause in the bin of the event, 0 elsewhere.
         weight: Sampled: of each row, ``(rows, 1)``. Vector: ``(rows, bins)``, 0 for bins that the
             row was not at risk in.
     """
@@ -41,6 +43,11 @@ class Lesson:
         """Margins per row."""
         return int(self.base.shape[1])
 
+    @property
+    def causes(self) -> int:
+        """Margins per bin of the vector layout."""
+        return self.outputs // int(self.target.shape[1])
+
 
 def sampled_lesson(covariates: Singles, periods: PersonPeriods, bins: Bins) -> Lesson:
     """One row per customer and bin: the numbers, then the number of the bin."""
@@ -51,14 +58,15 @@ def sampled_lesson(covariates: Singles, periods: PersonPeriods, bins: Bins) -> L
 
 
 def vector_lesson(covariates: Singles, rows: Observations, bins: Bins) -> Lesson:
-    """One row per customer, one output per bin, masked where the customer was not at risk."""
+    """One row per customer, outputs for each bin, masked where the customer was not at risk."""
     share, event_bin = exposure(rows, bins.edges)
     share *= bins.correction.astype(np.float32)
     target = np.zeros(share.shape, dtype=np.int8)
     seen = np.flatnonzero(event_bin >= 0)
-    target[seen, event_bin[seen]] = 1
+    target[seen, event_bin[seen]] = rows.cause[seen]
     share[seen, event_bin[seen]] = 1.0
-    base = np.broadcast_to(bins.margins()[:, 0], share.shape).astype(np.float32)
+    margins = bins.margins().reshape(-1)
+    base = np.broadcast_to(margins, (len(share), len(margins))).astype(np.float32)
     return Lesson(covariates, np.ascontiguousarray(base), target, share)
 
 
@@ -125,7 +133,11 @@ def grow(
     if monotone is not None and any(monotone):
         parameters["monotone_constraints"] = tuple(monotone)
     booster = xgboost.Booster(parameters, [data])
-    gradient = _softmax_gradient if layout != "vector" and outputs > 1 else _logistic_gradient
+    gradient = _logistic_gradient
+    if layout == "vector" and lesson.causes > 1:
+        gradient = _joint_gradient
+    elif layout != "vector" and outputs > 1:
+        gradient = _softmax_gradient
     losses, watched = [], None
     if judged is not None:
         watched = xgboost.QuantileDMatrix(
@@ -155,6 +167,12 @@ def loss(lesson: Lesson, margin: Singles, layout: str) -> float:
         total = np.logaddexp.reduce(margin, axis=1)
         chosen = np.take_along_axis(margin, lesson.target[:, None].astype(np.int64), axis=1)
         return float(((total - chosen[:, 0]) * lesson.weight[:, 0]).sum())
+    if layout == "vector" and lesson.causes > 1:
+        by_bin = margin.reshape(*lesson.target.shape, lesson.causes)
+        total = np.logaddexp(0.0, np.logaddexp.reduce(by_bin, axis=2))
+        place = np.maximum(lesson.target.astype(np.int64) - 1, 0)[:, :, None]
+        chosen = np.take_along_axis(by_bin, place, axis=2)[:, :, 0] * (lesson.target > 0)
+        return float(((total - chosen) * lesson.weight).sum())
     target = lesson.target if layout == "vector" else lesson.target[:, None]
     return float(((np.logaddexp(0.0, margin) - target * margin) * lesson.weight).sum())
 
@@ -184,6 +202,20 @@ def _softmax_gradient(lesson: Lesson, margin: Singles) -> tuple[Singles, Singles
     second = chance * (1 - chance) * lesson.weight
     chance[np.arange(len(chance)), lesson.target.astype(np.int64)] -= 1
     return _rounded(chance * lesson.weight), _rounded(second)
+
+
+def _joint_gradient(lesson: Lesson, margin: Singles) -> tuple[Singles, Singles]:
+    """Softmax of every bin over its causes and no event, whose margin is 0."""
+    by_bin = margin.reshape(*lesson.target.shape, lesson.causes)
+    most = np.maximum(by_bin.max(axis=2, keepdims=True), 0)
+    chance = np.exp(by_bin - most)
+    chance /= chance.sum(axis=2, keepdims=True) + np.exp(-most)
+    weight = lesson.weight[:, :, None]
+    second = chance * (1 - chance) * weight
+    row, place = np.nonzero(lesson.target)
+    chance[row, place, lesson.target[row, place].astype(np.int64) - 1] -= 1
+    first = chance * weight
+    return _rounded(first.reshape(margin.shape)), _rounded(second.reshape(margin.shape))
 
 
 def _rounded(values: Singles) -> Singles:

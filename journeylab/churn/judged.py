@@ -9,7 +9,7 @@ from journeylab.churn.auc import auc_at, spread
 from journeylab.churn.brier import clustered_error, squared_error, trapezoid_weights
 from journeylab.churn.censoring import Floats, Outcomes
 from journeylab.churn.concordance import harrell_pairs, uno_pairs
-from journeylab.churn.d_calibration import DCalibration, spread_over_bins
+from journeylab.churn.d_calibration import DCalibration, spread_of_cause, spread_over_bins
 
 _D_BINS = 10
 RANKINGS = ("harrell_c", "uno_c", "auc")
@@ -33,7 +33,8 @@ class Judged:
     """One forecast on the rows.
 
     Attributes:
-        loss: Squared error averaged over the times, summed by customer, ``(customers,)``.
+        loss: Squared error averaged over the times, summed by customer, ``(customers,)``; a time
+            before a row's start adds nothing.
         brier: Per time, the Brier score and its standard error.
         auc_at: Per time, the AUC and its standard error; None where there is none.
         rankings: ``harrell_c``, ``uno_c`` and ``auc`` (mean over the times).
@@ -73,16 +74,18 @@ def judge_forecast(
     aucs: list[tuple[float, float] | None] = []
     mean, moves, weight = 0.0, np.zeros(len(survival)), 0.0
     for number, (time, part) in enumerate(zip(times, trapezoid_weights(times), strict=True)):
-        error = squared_error(known, survival[:, number], time)
-        brier.append((float(error.mean()), clustered_error(known, error)))
-        loss += part * error
-        found = auc_at(known, risk if by_risk else -survival[:, number], time)
+        own, here = known.in_play(time)
+        chance = survival[here, number]
+        error = squared_error(own, chance, time)
+        brier.append((float(error.mean()), clustered_error(own, error)))
+        loss[here] += part * error
+        found = auc_at(own, risk[here] if by_risk else -chance, time)
         if found is None:
             aucs.append(None)
             continue
-        aucs.append((found[0], spread(known, found[1])))
+        aucs.append((found[0], spread(own, found[1])))
         mean += shares[number] * found[0]
-        moves += shares[number] * found[1]
+        moves[here] += shares[number] * found[1]
         weight += shares[number]
     # times by which nobody or everybody had the event have no AUC: the others share their weight
     rankings = {
@@ -96,7 +99,8 @@ def judge_forecast(
     ):
         rankings[name] = Ranking(pairs.share, known.sums(pairs.influence()))
     curve = np.column_stack([np.ones(len(survival)), survival]).clip(0, 1)
-    bins = spread_over_bins(known, curve, np.append(0.0, times), _D_BINS, level)
+    spread_bins = spread_of_cause if known.competing.any() else spread_over_bins
+    bins = spread_bins(known, curve, np.append(0.0, times), _D_BINS, level)
     return Judged(known.sums(loss), tuple(brier), tuple(aucs), rankings, bins)
 
 

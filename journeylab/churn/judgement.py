@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,14 @@ from journeylab.churn.early_warning import EarlyWarning, early_warning
 from journeylab.churn.explanation import Explanation
 from journeylab.churn.hazard import HazardFit, fit_hazard
 from journeylab.churn.hazard_settings import HazardSettings
-from journeylab.churn.return_value import fit_return_value
+from journeylab.churn.return_value import ReturnValueFit, fit_return_value
 from journeylab.churn.rolling import FitSurvival, Rolling, folds, rolling
+from journeylab.churn.scenario import Offer, Scenario, retention_scenario
 from journeylab.churn.score import Scores
 from journeylab.churn.stability import Stability, stability
 from journeylab.churn.study import Study
-from journeylab.errors import FitError
+from journeylab.churn.words import covariate_words
+from journeylab.errors import ContractError, FitError
 
 HAZARD, COX = "hazard", "Cox"
 _BINS = 15
@@ -63,15 +66,22 @@ class Judgement:
 
         Returns:
             ``horizon_days, customers``; ``observed`` share without the event with ``ci_low``,
-            ``ci_high``; ``predicted`` mean; ``baseline``, the one share given to everybody.
+            ``ci_high``; ``predicted`` mean; ``baseline``, the one share given to everybody. Of
+            memberships, some kinds of which are followed for longer than others, the observed
+            share is the mean over groups of equal risk, within which that matters less.
         """
         table, test = self.scores.by_time, self.rolling.test
-        seen = no_purchase(test, [int(time) for time in self.scores.horizons], level)
+        seen = {}
+        if not self.study.contract:
+            seen = no_purchase(test, [int(time) for time in self.scores.horizons], level)
         rows = []
         for horizon in self.scores.horizons:
             own = table[table["time"] == horizon].set_index("model")["predicted"]
-            found = seen[int(horizon)]
-            ends = found.value, found.ci_low, found.ci_high
+            if self.study.contract:
+                ends = _over_groups(self.calibration(horizon))
+            else:
+                found = seen[int(horizon)]
+                ends = found.value, found.ci_low, found.ci_high
             rows.append((int(horizon), len(test), *ends, own[HAZARD], own["Kaplan-Meier"]))
         columns = ["horizon_days", "customers", "observed", "ci_low", "ci_high", "predicted"]
         return pd.DataFrame(rows, columns=[*columns, "baseline"])
@@ -94,7 +104,7 @@ class Judgement:
         order = test.index[np.argsort(risk.to_numpy(), kind="stable")]
         picks = order[[min(len(order) - 1, int(part * len(order))) for part in _RANGE]]
         rate = self.hazard.hazard(test.loc[picks], grid)
-        names = ("event least expected", "middling", "event most expected")
+        names = ("least likely", "middling", "most likely")
         parts = [
             pd.DataFrame({"group": name, "time": grid, "hazard": 30 * rate.loc[pick].to_numpy()})
             for name, pick in zip(names, picks, strict=True)
@@ -106,7 +116,7 @@ class Judgement:
 
         Args:
             rng: Draws the customers of the last day that are explained, at most 400.
-            most: Covariates.
+            most: Covariates, in words.
         """
         test = self.rolling.test
         picks = np.random.default_rng(rng).permutation(len(test))[:_EXPLAINED]
@@ -114,48 +124,101 @@ class Judgement:
             test.iloc[np.sort(picks)], [float(time) for time in self.study.times]
         )
         size = told.mean_size().drop(index="time", errors="ignore")
-        return size.loc[size.mean(axis=1).sort_values(ascending=False).index].head(most)
+        size = size.loc[size.mean(axis=1).sort_values(ascending=False).index].head(most)
+        return size.rename(index=covariate_words)
+
+    def risk_error(self) -> float:
+        """How far the level of the risk may be off, as a share of it.
+
+        The far end of the interval of the share observed on the last day judged, from the share
+        forecast, at the horizon that value at risk uses; for memberships the largest over lengths.
+        """
+        table = self.out_of_time()
+        if self.study.contract:
+            leaving = {"predicted": 1 - table["predicted"]}
+            leaving |= {"ci_low": 1 - table["ci_high"], "ci_high": 1 - table["ci_low"]}
+            table = pd.DataFrame(leaving)
+        else:
+            table = table[table["horizon_days"] == self.study.near]
+        apart = table[["ci_low", "ci_high"]].sub(table["predicted"], axis=0).abs().max(axis=1)
+        return float((apart / table["predicted"].clip(lower=1e-6)).max())
+
+    def scenario(self, accepting: float, rng: int | np.random.Generator) -> Scenario | None:
+        """What an offer would bring on the last day judged *if* so many of the leavers accepted.
+
+        The incentive is assumed to cost a tenth and a contact a hundredth of what a return is
+        worth on average today.
+
+        Args:
+            accepting: Assumed mean share (0-1) of leavers who accept. Nobody knows it.
+            rng: Of the bootstrap.
+
+        Returns:
+            ``None`` where a return is not worth anything on average, or nobody left.
+        """
+        frame, value = self._stakes()
+        worth = value.gain(frame)["value"] if isinstance(value, ReturnValueFit) else value
+        mean, study = float(worth.mean()), self.study
+        near = self.scores.horizons[0]
+        test, stay = self.rolling.test, self.rolling.survival
+        orders = {name: stay[name][near] for name in (HAZARD, COX)}
+        if study.contract:
+            orders = {name: 1 - chance for name, chance in orders.items()}
+        else:
+            orders["recency alone"] = test["days_since_last"].astype(float)
+        if not mean > 0:
+            return None
+        offer = Offer(round(mean, 2), round(mean / 10, 2), round(mean / 100, 2), accepting)
+        leavers: Literal["event", "no event"] = "event" if study.contract else "no event"
+        try:
+            return retention_scenario(test, orders, near, offer, rng=rng, leavers=leavers)
+        except ContractError:
+            return None
 
     def warning(self, most: int = 200) -> EarlyWarning:
         """Today's customers by what their staying away puts at risk.
 
         Those silent for longer than twice the longest horizon are left out: they are past warning.
+        Intervals carry the error of the risk's level on the last day judged (``risk_error``).
 
         Args:
             most: Length of the list.
         """
+        study = self.study
+        frame, value = self._stakes()
+        off = self.risk_error()
+        if study.contract:
+            return early_warning(
+                Remaining(self.hazard), frame, value, horizons=study.horizons, most=most,
+                event="leaving", risk_error=off,
+            )  # fmt: skip
+        within = None if isinstance(value, ReturnValueFit) else study.near
+        return early_warning(
+            self.hazard, frame, value, horizons=study.horizons, most=most, within_days=within,
+            previous=study.last_week, risk_error=off,
+        )  # fmt: skip
+
+    def _stakes(self) -> tuple[pd.DataFrame, ReturnValueFit | pd.Series]:
+        """Today's customers who can be warned of, and what their return (or stay) is worth."""
         study = self.study
         # early: whoever has been silent for longer than two horizons is past a warning
         recent = study.today
         if not study.contract:
             recent = recent[recent["days_since_last"] <= 2 * study.far].reset_index(drop=True)
         if study.contract:
-            fit = Remaining(self.hazard)
-            members = fit.within(study.today, study.far)
+            members = Remaining(self.hazard).within(study.today, study.far)
             members = members.assign(landmark=pd.Timestamp(study.last))
             charge = next((n for n in members if "monthly" in str(n).lower()), None)
-            worth = (
-                members[charge].astype(float).fillna(0.0) * study.far / _DAYS_PER_MONTH
-                if charge
-                else pd.Series(1.0, members.index)
-            )
-            return early_warning(
-                fit, members, worth, horizons=study.horizons, most=most, event="leaving"
-            )
+            if charge is None:
+                return members, pd.Series(1.0, members.index)
+            monthly = members[charge].astype(float).fillna(0.0)
+            return members, monthly * study.far / _DAYS_PER_MONTH
         try:
-            value = fit_return_value(study.rows, study.values, study.near)
+            return recent, fit_return_value(study.rows, study.values, study.near)
         except FitError:
             # too few came back to learn what a return brings: what a customer spends per day
             daily = recent["spend"].astype(float) / recent["age_days"].clip(lower=1)
-            plain = daily.clip(lower=0) * study.far
-            return early_warning(
-                self.hazard, recent, plain, horizons=study.horizons, most=most,
-                within_days=study.near, previous=study.last_week,
-            )  # fmt: skip
-        return early_warning(
-            self.hazard, recent, value, horizons=study.horizons, most=most,
-            previous=study.last_week,
-        )  # fmt: skip
+            return recent, daily.clip(lower=0) * study.far
 
     def change(self) -> Stability | None:
         """Today beside last week, scored by the same model; None where there is no last week."""
@@ -192,6 +255,24 @@ class Remaining:
     def survival(self, frame: pd.DataFrame, times: Sequence[float]) -> pd.DataFrame:
         """Chance of still being a member in each of ``times`` days."""
         return self.fit.conditional(frame, times, after=frame["duration"])
+
+    def explain(
+        self, frame: pd.DataFrame, times: Sequence[float], cause: str | None = None
+    ) -> Explanation:
+        """What each covariate adds to the log-odds of the end in each of ``times`` days."""
+        ends = self.fit.bins.edges[1:].tolist()
+        told = self.fit.explain(frame, ends, cause)
+        ahead = frame["duration"].to_numpy(float)[:, None] + np.asarray(times, float)
+        place = np.searchsorted(ends, np.minimum(ahead, ends[-1]))
+        row = np.arange(len(frame))[:, None]
+        return Explanation(
+            told.covariates,
+            tuple(float(time) for time in times),
+            told.index,
+            told.contributions[row, place],
+            told.baseline[row, place],
+            told.margin[row, place],
+        )
 
 
 def judge(
@@ -237,4 +318,21 @@ def judge(
             study.rows, fits, study.times, rng=draw, draws=draws,
             horizons=[float(day) for day in study.horizons],
         )  # fmt: skip
+    # nothing is judged on today's fit: it may take the settings that were chosen before
+    chosen = chosen or _settings(judged.last[HAZARD])
     return Judgement(study, judged, trees(study.rows), plain(study.rows))
+
+
+def _over_groups(groups: pd.DataFrame) -> tuple[float, float, float]:
+    """Mean observed share over groups, with its interval."""
+    part = groups["customers"].to_numpy(float) / float(groups["customers"].sum())
+    share, low, high = (groups[name].to_numpy(float) for name in ("observed", "ci_low", "ci_high"))
+    mean = float(part @ share)
+    below, above = (
+        float(np.sqrt(np.square(part * gap).sum())) for gap in (share - low, high - share)
+    )
+    return mean, max(0.0, mean - below), min(1.0, mean + above)
+
+
+def _settings(fit: object) -> HazardSettings | None:
+    return fit.settings if isinstance(fit, HazardFit) else None

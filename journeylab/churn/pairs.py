@@ -21,6 +21,10 @@ class Pairs:
     right: Floats
     all: Floats
 
+    def __add__(self, other: "Pairs") -> "Pairs":
+        """Both kinds of pairs of the same rows."""
+        return Pairs(self.right + other.right, self.all + other.all)
+
     @property
     def share(self) -> float:
         """Share ranked rightly; 0.5 where no pair can be compared."""
@@ -35,7 +39,15 @@ class Pairs:
         return 2 * (self.right - self.share * self.all) / total
 
 
-def count_pairs(duration: Floats, event: Flags, risk: npt.ArrayLike, weight: Floats) -> Pairs:
+def count_pairs(
+    duration: Floats,
+    event: Flags,
+    risk: npt.ArrayLike,
+    weight: Floats,
+    *,
+    later: Floats | None = None,
+    start: Floats | None = None,
+) -> Pairs:
     """Pairs of a row with an event and one known to wait longer.
 
     A row censored at the time of another's event is known to wait longer; two events at one time
@@ -46,16 +58,24 @@ def count_pairs(duration: Floats, event: Flags, risk: npt.ArrayLike, weight: Flo
         event: Whether the event was seen.
         risk: Larger for whom the event is expected sooner.
         weight: Of every pair whose earlier row is this one.
+        later: Factor on the weight of every pair whose later row is this one; 1 by default.
+        start: From when each row was in sight: it makes no pair with an event until then.
     """
     from journeylab.churn.pair_counts import count
 
     _, rank = np.unique(np.asarray(risk, float), return_inverse=True)
     order = np.lexsort((event, duration))
+    since = np.full(len(order), -np.inf)
+    if start is not None:
+        since = np.where(start > 0, start, -np.inf)[order]
     right, every = count(
         np.ascontiguousarray(duration[order]),
         np.ascontiguousarray(event[order]),
         np.ascontiguousarray(rank[order]),
         np.ascontiguousarray(weight[order]),
+        np.ones(len(order)) if later is None else np.ascontiguousarray(later[order]),
+        since,
+        np.argsort(since, kind="stable"),
     )
     back = np.empty(len(order), np.intp)
     back[order] = np.arange(len(order))

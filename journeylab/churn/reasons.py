@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from journeylab.churn.words import covariate_words
+
 _CURRENT = {
     "frequency": ("{:,.0f} repeat purchases so far", "has bought once only"),
     "orders": ("{:,.0f} orders so far", ""),
@@ -105,10 +107,16 @@ def strongest_reasons(
                     break
                 inside = np.flatnonzero(members[:, place])
                 strongest = inside[np.argmax(part[row, inside])]
-                found.append(in_words(names[strongest], own, usual))
+                found.append(_one(in_words(names[strongest], own, usual)))
             told.append("; ".join(dict.fromkeys(found)) or "nothing stands out")
         columns[f"reasons_{horizon:g}"] = told
     return pd.DataFrame(columns, frame.index)
+
+
+def _one(text: str) -> str:
+    """One of a thing without the s of many."""
+    many = r"(?<![\d.,])1 ((?:repeat |service )?(?:day|purchase|order|channel|contact|case))s\b"
+    return re.sub(r"(?<![\d.,])1 touches\b", "1 touch", re.sub(many, r"1 \1", text))
 
 
 def _theme(name: str) -> str:
@@ -158,7 +166,7 @@ def in_words(name: str, row: pd.Series, usual: pd.Series) -> str:
         return (none if number == 0 and none else some.format(number)) + _beside(
             name, number, usual
         )
-    return f"{_plain(name)} {number:,.6g}" + _beside(name, number, usual)
+    return f"{_plain(name)} {_rounded(number)}" + _beside(name, number, usual)
 
 
 def _by_pattern(name: str, number: float) -> str:
@@ -186,11 +194,19 @@ def _never(name: str) -> str:
 
 
 def _beside(name: str, number: float, usual: pd.Series) -> str:
-    if name not in usual.index or pd.isna(usual[name]) or name.startswith("days_to_"):
+    skipped = name.startswith("days_to_") or name == "silence_in_gaps"
+    if skipped or name not in usual.index or pd.isna(usual[name]):
         return ""
-    median = float(usual[name])
-    return "" if round(median, 1) == round(number, 1) else f" (median {median:,.4g})"
+    said = _rounded(float(usual[name]))
+    return "" if said == _rounded(number) else f" (usual {said})"
+
+
+def _rounded(number: float) -> str:
+    """As many digits as a reader needs: whole from ten on."""
+    size = abs(number)
+    digits = 0 if size >= 10 or size == round(size) else 1 if size >= 1 else 2
+    return f"{number:,.{digits}f}"
 
 
 def _plain(name: str) -> str:
-    return name.replace("_", " ").strip()
+    return covariate_words(name)

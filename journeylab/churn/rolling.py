@@ -1,13 +1,12 @@
 """Forecasts judged from several days in turn, each time knowing only what was known then."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
-from journeylab.churn.baselines import KAPLAN_MEIER
 from journeylab.churn.curves import checked, outcomes_until
 from journeylab.churn.score import Scores, intervals, reading, score
 from journeylab.errors import ContractError
@@ -20,6 +19,14 @@ class Survival(Protocol):
 
     def survival(self, frame: pd.DataFrame, times: Sequence[float]) -> pd.DataFrame:
         """Chance of no event by each time, index of ``frame``."""
+
+
+@runtime_checkable
+class Incidence(Protocol):
+    """What a fit must be able to do to be judged on one of several causes."""
+
+    def cumulative_incidence(self, frame: pd.DataFrame, times: Sequence[float]) -> pd.DataFrame:
+        """Chance of each cause by each time, columns (cause, time)."""
 
 
 FitSurvival = Callable[[pd.DataFrame], Survival]
@@ -41,7 +48,8 @@ class Rolling:
             ``days``.
         last: The fits of the last day, by name.
         test: The rows of the last day.
-        survival: Their predictions, by name, from the last fits.
+        survival: Their predictions, by name, from the last fits; with a cause the chance of no
+            event of that cause.
     """
 
     scores: Mapping[str, Scores]
@@ -66,6 +74,7 @@ def rolling(
     rng: int | np.random.Generator,
     origins: int = _FEWEST_ORIGINS,
     horizons: Sequence[float] | None = None,
+    cause: str | int | None = None,
     draws: int = 500,
     level: float = 0.95,
 ) -> Rolling:
@@ -79,6 +88,7 @@ def rolling(
         rng: Seed or generator of the draws.
         origins: How many days to judge from, the last ones, three or more.
         horizons: Of calibration and lift; see ``score``.
+        cause: Judge the forecasts of this cause; the fits must tell it apart from others.
         draws: Of the bootstrap.
         level: Coverage of the intervals (0-1).
 
@@ -100,25 +110,11 @@ def rolling(
             f"before them to learn from; judging from {origins} needs as many: bring more landmark "
             "days or shorter times"
         )
-    draw = np.random.default_rng(rng)
-    scores: dict[str, Scores] = {}
-    for day in usable[-origins:]:
-        train, test = outcomes_until(rows, day), rows[days == day]
-        fitted = {name: fit(train) for name, fit in fits.items()}
-        told = {name: fit.survival(test, list(times)) for name, fit in fitted.items()}
-        scores[str(day.date())] = score(
-            test, told, train=train, rng=draw, times=times, horizons=horizons, draws=draws,
-            level=level,
-        )  # fmt: skip
-    pooled, differences = _together(scores, len(fits), draws, level, draw)
-    return Rolling(
-        scores=scores,
-        by_origin=_by_origin(scores),
-        pooled=pooled,
-        differences=differences,
-        last=fitted,
-        test=test,
-        survival=told,
+    divisions = (
+        (str(day.date()), outcomes_until(rows, day), rows[days == day]) for day in usable[-origins:]
+    )
+    return _judged(
+        divisions, fits, times, np.random.default_rng(rng), horizons, cause, draws, level
     )
 
 
@@ -130,6 +126,7 @@ def folds(
     rng: int | np.random.Generator,
     parts: int = _FEWEST_ORIGINS,
     horizons: Sequence[float] | None = None,
+    cause: str | int | None = None,
     draws: int = 500,
     level: float = 0.95,
 ) -> Rolling:
@@ -145,6 +142,7 @@ def folds(
         rng: Seed or generator of the parts and the draws.
         parts: How many; a customer is in one of them with all rows.
         horizons: Of calibration and lift; see ``score``.
+        cause: Judge the forecasts of this cause; the fits must tell it apart from others.
         draws: Of the bootstrap.
         level: Coverage of the intervals (0-1).
 
@@ -156,14 +154,36 @@ def folds(
     if parts < 2 or len(names) < parts:
         raise ContractError(f"{len(names)} customers cannot be parted into {parts}")
     place = draw.permutation(np.arange(len(names)) % parts)[customer]
+    divisions = (
+        (f"part {part + 1}", frame[place != part], frame[place == part]) for part in range(parts)
+    )
+    return _judged(divisions, fits, times, draw, horizons, cause, draws, level)
+
+
+def origin_days(frame: pd.DataFrame, longest: float) -> list[pd.Timestamp]:
+    """Landmark days with another one at least ``longest`` days before them."""
+    days = sorted(pd.to_datetime(frame["landmark"]).unique())
+    return [pd.Timestamp(day) for day in days if (day - days[0]).days >= longest]
+
+
+def _judged(
+    divisions: Iterable[tuple[str, pd.DataFrame, pd.DataFrame]],
+    fits: Mapping[str, FitSurvival],
+    times: Sequence[float],
+    draw: np.random.Generator,
+    horizons: Sequence[float] | None,
+    cause: str | int | None,
+    draws: int,
+    level: float,
+) -> Rolling:
+    """Fit and judge on each division: its name, the rows to learn from and those to judge on."""
     scores: dict[str, Scores] = {}
-    for part in range(parts):
-        train, test = frame[place != part], frame[place == part]
-        fitted = {name: fit(train) for name, fit in fits.items()}
-        told = {name: fit.survival(test, list(times)) for name, fit in fitted.items()}
-        scores[f"part {part + 1}"] = score(
-            test, told, train=train, rng=draw, times=times, horizons=horizons, draws=draws,
-            level=level,
+    for name, train, test in divisions:
+        last = {label: fit(train) for label, fit in fits.items()}
+        told = {label: _told(label, fit, test, times, cause) for label, fit in last.items()}
+        scores[name] = score(
+            test, told, train=train, rng=draw, times=times, horizons=horizons, cause=cause,
+            draws=draws, level=level,
         )  # fmt: skip
     pooled, differences = _together(scores, len(fits), draws, level, draw)
     return Rolling(
@@ -171,16 +191,25 @@ def folds(
         by_origin=_by_origin(scores),
         pooled=pooled,
         differences=differences,
-        last=fitted,
+        last=last,
         test=test,
         survival=told,
     )
 
 
-def origin_days(frame: pd.DataFrame, longest: float) -> list[pd.Timestamp]:
-    """Landmark days with another one at least ``longest`` days before them."""
-    days = sorted(pd.to_datetime(frame["landmark"]).unique())
-    return [pd.Timestamp(day) for day in days if (day - days[0]).days >= longest]
+def _told(
+    name: str, fit: Survival, test: pd.DataFrame, times: Sequence[float], cause: str | int | None
+) -> pd.DataFrame:
+    """Chance of no event, or of none of the cause."""
+    if cause is None:
+        return fit.survival(test, list(times))
+    if not isinstance(fit, Incidence) or cause not in tuple(getattr(fit, "causes", ())):
+        raise ContractError(
+            f"{name!r} does not tell the cause {cause!r} from others: leave the fit out, or name "
+            "the cause when fitting (fit_hazard with causes=)"
+        )
+    told = fit.cumulative_incidence(test, list(times))
+    return pd.DataFrame(1 - told[cause].to_numpy(float), test.index, columns=list(times))
 
 
 def _by_origin(scores: Mapping[str, Scores]) -> pd.DataFrame:
@@ -207,7 +236,8 @@ def _together(
     for draw in range(draws):
         sums[draw + 1] = np.bincount(rng.integers(0, m, m), minlength=m) @ each
     ibs = sums[:, :-1] / sums[:, -1:]
-    skill = 1 - ibs / ibs[:, [common.index(KAPLAN_MEIER)]]
+    plain = next(iter(scores.values())).baseline
+    skill = 1 - ibs / ibs[:, [common.index(plain)]]
     pooled = pd.DataFrame({"model": common, "baseline": [i >= models for i in range(len(common))]})
     for metric, values in (("ibs", ibs), ("skill", skill)):
         low, high = intervals(values, level)

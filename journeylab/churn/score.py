@@ -7,10 +7,18 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from journeylab.churn.auc import event_shares
-from journeylab.churn.baselines import KAPLAN_MEIER, SINGLE, baselines
+from journeylab.churn.auc import event_shares, weighted_shares
+from journeylab.churn.baselines import AALEN_JOHANSEN, KAPLAN_MEIER, SINGLE, baselines
+from journeylab.churn.brier import trapezoid_weights
 from journeylab.churn.calibration import calibration_of, event_free, lift_of, share_interval
-from journeylab.churn.censoring import Floats, Outcomes, Watched, outcomes, survival_columns
+from journeylab.churn.censoring import (
+    Floats,
+    Outcomes,
+    Watched,
+    from_first,
+    outcomes,
+    survival_columns,
+)
 from journeylab.churn.judged import Judged, judge_forecast, redrawn
 from journeylab.errors import ContractError
 
@@ -24,10 +32,14 @@ class Scores:
     Concordance reads the order alone and never decides alone: a forecast that is wrong for
     everybody can have the best one. Brier score and skill read order and level together.
 
+    Of one cause among several, read ``event`` as the event of that cause, Kaplan-Meier as one less
+    Aalen-Johansen's incidence (the baseline's name too), and survival as the chance of no event
+    of that cause.
+
     Attributes:
         table: One row per forecast: ``model``; ``baseline`` (True or False); ``ibs`` (Brier score
             averaged over the times, lower is better) with ``ibs_low``, ``ibs_high``; ``skill``
-            (1 - ibs / that of Kaplan-Meier) with ``skill_low``, ``skill_high``; ``harrell_c``;
+            (1 - ibs / that of ``baseline``) with ``skill_low``, ``skill_high``; ``harrell_c``;
             ``uno_c`` with ``uno_low``, ``uno_high``; ``auc`` (mean over times) with ``auc_low``,
             ``auc_high``; ``d_gap`` (largest gap of D-calibration, a share) and ``d_p``.
         by_time: One row per forecast and time: ``model, time, brier, brier_low, brier_high,
@@ -50,6 +62,8 @@ class Scores:
         times: Scored, ascending.
         horizons: Of calibration and lift.
         rows, customers, events: What the scores rest on; events by the last time.
+        left_out: Rows that judge nothing because they came into sight too late.
+        cause: That was judged, or ``None``.
         level: Coverage of the intervals.
     """
 
@@ -65,7 +79,14 @@ class Scores:
     rows: int
     customers: int
     events: int
+    left_out: int
+    cause: str | int | None
     level: float
+
+    @property
+    def baseline(self) -> str:
+        """Name of the baseline that skill is measured against."""
+        return _common(self.cause)
 
     def difference(self, model: str, against: str, metric: str = "ibs") -> pd.Series:
         """The row of ``differences`` of one pair and metric."""
@@ -93,6 +114,7 @@ def score(
     censoring: pd.DataFrame | None = None,
     watched: Watched = "through",
     columns: Sequence[str] = tuple(SINGLE),
+    cause: str | int | None = None,
     groups: int | None = None,
     top: Sequence[float] = _TOP,
     draws: int = 500,
@@ -105,10 +127,18 @@ def score(
     customer adds to them to first order, and the weights for those lost from sight are taken as
     known.
 
+    Rows that come into sight late (``entry`` > 0) are judged from the first of ``times`` on at
+    which they were in sight, on the chance given no event until then, S(t) / S(start): the rows
+    that had the event before nobody saw, so nothing else can be judged. Their C counts pairs that
+    were in sight together, weighted for those that were not. With late rows ask for many times:
+    what happens to a row before its first one judges nothing.
+
     Args:
-        frame: Rows the forecasts have not seen: ``duration``, ``event``; ``customer_id`` where
-            rows share customers; the ``columns`` of the baselines.
-        predictions: Name -> survival, index of ``frame``, columns = times; from any model.
+        frame: Rows the forecasts have not seen: ``duration``, ``event``; ``entry`` where rows came
+            into sight late; ``customer_id`` where rows share customers; the ``columns`` of the
+            baselines.
+        predictions: Name -> survival, index of ``frame``, columns = times; from any model. With
+            ``cause`` the chance of no event of that cause, one less its incidence.
         train: Rows as known when the forecasts were made; the baselines learn from them.
         rng: Seed or generator of the draws.
         times: To score at, above 0; by default the times that all predictions have. Many make the
@@ -119,6 +149,8 @@ def score(
         censoring: Rows that tell how sight is lost; by default ``frame``.
         watched: As in ``brier``.
         columns: One baseline from each; those the frames do not have are left out.
+        cause: Judge the forecast of this ``cause`` among those in both frames; whoever has another
+            one is known never to come to it.
         groups: Of calibration; by default ten, fewer with few rows.
         top: Shares of the lists of ``lift``.
         draws: Of the bootstrap.
@@ -126,22 +158,48 @@ def score(
 
     Raises:
         ContractError: Predictions do not fit the frame, there are fewer than two customers, no
-            event by the last time, a time past the follow-up, or names of baselines are taken.
+            event by the last time, a time past the follow-up, or names of baselines are taken; or
+            rows come into sight late and ``cause`` is asked for: the chance given no event of any
+            kind does not follow from the incidence of one.
+
+    Source:
+        Graf, Schmoor, Sauerbrei & Schumacher (1999) for the weights; Schoop, Beyersmann,
+        Schumacher & Binder (2011), Wolbers et al. (2014) and Blanche, Dartigues & Jacqmin-Gadda
+        (2013, their second definition) for causes; van Houwelingen & Putter (2012) for forecasts
+        given no event so far.
     """
     asked = _asked_times(predictions, times)
-    known = outcomes(frame, censoring=censoring, watched=watched)
+    known = outcomes(frame, censoring=censoring, watched=watched, cause=cause, late=True)
+    if known.late and cause is not None:
+        raise ContractError(
+            f"{int((known.start > 0).sum())} of {len(frame)} rows come into sight after their "
+            "start (entry > 0): what one cause will do to them depends on the chance of no event "
+            "of any kind until then, which its incidence does not tell; score the event as a "
+            "whole, or rows watched from their landmark"
+        )
     if known.customers < 2:
         raise ContractError(f"scores need two customers or more; all {len(frame)} rows are of one")
     given = {name: survival_columns(frame, table, asked)[1] for name, table in predictions.items()}
     orders = {
         name: _order(frame, table, asked, (risks or {}).get(name)) for name, table in given.items()
     }
-    plain = baselines(train, frame, asked.tolist(), columns)
+    plain = baselines(train, frame, asked.tolist(), columns, cause)
     if taken := [base.name for base in plain if base.name in given]:
         raise ContractError(f"{taken} are names of baselines; call the predictions otherwise")
     for base in plain:
         given[base.name] = base.survival
         orders[base.name] = np.zeros(len(frame)) if base.risk is None else base.risk.to_numpy(float)
+    n_rows = len(frame)
+    if known.late:
+        known, chosen = from_first(known, asked)
+        if not chosen.any():
+            raise ContractError(f"all {n_rows} rows come into sight too late to judge anything")
+        frame = frame[chosen]
+        given = {
+            name: _given_start(name, table[chosen], known, asked, name in predictions)
+            for name, table in given.items()
+        }
+        orders = {name: order[chosen] for name, order in orders.items()}
     events = int((known.happened & (known.duration <= asked[-1])).sum())
     if not events:
         raise ContractError(
@@ -151,7 +209,10 @@ def score(
     horizons = _horizons(asked) if horizons is None else tuple(float(time) for time in horizons)
     if outside := [time for time in horizons if time not in asked.tolist()]:
         raise ContractError(f"horizons must be among the times scored; {outside} are not")
-    shares = event_shares(known.duration, known.happened, asked)
+    if known.late or known.competing.any():
+        shares = weighted_shares(known, asked)
+    else:
+        shares = event_shares(known.duration, known.happened, asked)
     judged = {
         name: judge_forecast(
             known, given[name].to_numpy(float), orders[name], asked, shares,
@@ -159,19 +220,20 @@ def score(
         )
         for name in given
     }  # fmt: skip
-    if not judged[KAPLAN_MEIER].loss.sum() > 0:
+    common = _common(cause)
+    if not judged[common].loss.sum() > 0:
         raise ContractError(
-            f"all {len(frame)} rows did as Kaplan-Meier says: a forecast has nothing to gain"
+            f"all {len(frame)} rows did as {common} says: a forecast has nothing to gain"
         )
-    rows = known.sums(np.ones(len(frame)))
-    drawn = redrawn(judged, rows, KAPLAN_MEIER, draws, np.random.default_rng(rng))
+    rows = known.sums(_time_in_play(known, asked))
+    drawn = redrawn(judged, rows, common, draws, np.random.default_rng(rng))
     bins = [one.bins.table.assign(model=name) for name, one in judged.items()]
     return Scores(
         table=_table(judged, drawn, predictions, level),
-        by_time=_by_time(known, given, judged, asked, level),
+        by_time=_by_time(known, given, judged, asked, common, level),
         calibration=_calibrations(known, given, horizons, groups, level),
         d_calibration=_model_first(pd.concat(bins, ignore_index=True)),
-        lift=_lifts(known, orders, horizons, top, level),
+        lift=_lifts(known, orders, horizons, top, common, level),
         differences=_differences(list(given), predictions, drawn, level),
         losses=pd.DataFrame(
             {**{name: one.loss for name, one in judged.items()}, "rows": rows}, _customers(frame)
@@ -181,8 +243,39 @@ def score(
         rows=len(frame),
         customers=known.customers,
         events=events,
+        left_out=n_rows - len(frame),
+        cause=cause,
         level=level,
     )
+
+
+def _common(cause: str | int | None) -> str:
+    return KAPLAN_MEIER if cause is None else AALEN_JOHANSEN
+
+
+def _time_in_play(known: Outcomes, times: Floats) -> Floats:
+    """Share of the time scored that each row is judged in; 1 for rows judged from the start."""
+    if not known.late:
+        return np.ones(len(known.start))
+    played = known.start[:, None] < times[None, :]
+    return np.asarray(played @ trapezoid_weights(times), float)
+
+
+def _given_start(
+    name: str, survival: pd.DataFrame, known: Outcomes, times: Floats, told: bool
+) -> pd.DataFrame:
+    """Survival given no event until each row's start, 1 until then."""
+    curve = np.column_stack([np.ones(len(survival)), survival.to_numpy(float)])
+    place = np.searchsorted(np.append(0.0, times), known.start)
+    at_start = curve[np.arange(len(curve)), place][:, None]
+    if told and (none := int((at_start <= 0).sum())):
+        raise ContractError(
+            f"{name!r} gives {none} of {len(curve)} rows no chance to be without the event when "
+            "they came into sight, and there they were"
+        )
+    whole = np.minimum(np.divide(curve, at_start, np.zeros_like(curve), where=at_start > 0), 1.0)
+    whole[np.arange(curve.shape[1]) <= place[:, None]] = 1.0
+    return pd.DataFrame(whole[:, 1:], survival.index, survival.columns)
 
 
 def _asked_times(predictions: Mapping[str, pd.DataFrame], times: Sequence[float] | None) -> Floats:
@@ -256,18 +349,23 @@ def _by_time(
     given: Mapping[str, pd.DataFrame],
     judged: Mapping[str, Judged],
     times: Floats,
+    common: str,
     level: float,
 ) -> pd.DataFrame:
-    z, everyone = float(ndtri((1 + level) / 2)), np.ones(len(known.duration))
-    observed = []
+    z = float(ndtri((1 + level) / 2))
+    observed, played = [], []
     for time in times:
-        share, moves = event_free(known, time, everyone)
-        ends = share_interval(known, share, moves, everyone > 0, level)
+        own, here = known.in_play(time)
+        everyone = np.ones(len(own.duration))
+        share, moves = event_free(own, time, everyone)
+        ends = share_interval(own, share, moves, everyone > 0, level)
         observed.append((share, *ends))
-    plain = [value for value, _ in judged[KAPLAN_MEIER].brier]
+        played.append(here)
+    plain = [value for value, _ in judged[common].brier]
     table = []
     for name, one in judged.items():
-        mean = given[name].to_numpy(float).mean(axis=0)
+        curve = given[name].to_numpy(float)
+        mean = [float(curve[here, k].mean()) for k, here in enumerate(played)]
         for k, time in enumerate(times):
             value, error = one.brier[k]
             ends = max(0.0, value - z * error), value + z * error
@@ -293,7 +391,9 @@ def _calibrations(
     for name, survival in given.items():
         own = survival.set_axis([float(column) for column in survival.columns], axis=1)
         for horizon in horizons:
-            table = calibration_of(known, own[horizon].to_numpy(float), horizon, groups, level)
+            now, here = known.in_play(horizon)
+            chance = own[horizon].to_numpy(float)[here]
+            table = calibration_of(now, chance, horizon, groups, level)
             parts.append(table.assign(model=name, horizon=horizon))
     return _model_first(pd.concat(parts, ignore_index=True))
 
@@ -303,19 +403,23 @@ def _lifts(
     orders: Mapping[str, Floats],
     horizons: Sequence[float],
     top: Sequence[float],
+    common: str,
     level: float,
 ) -> pd.DataFrame:
-    everyone = np.ones(len(known.duration))
-    free = {horizon: event_free(known, horizon, everyone)[0] for horizon in horizons}
+    played = {horizon: known.in_play(horizon) for horizon in horizons}
+    free = {
+        horizon: event_free(own, horizon, np.ones(len(own.duration)))[0]
+        for horizon, (own, _) in played.items()
+    }
     parts = []
     for name, order in orders.items():
-        if name == KAPLAN_MEIER:
+        if name == common:
             continue
-        for horizon in horizons:
+        for horizon, (own, here) in played.items():
             for of_event, share in ((True, 1 - free[horizon]), (False, free[horizon])):
-                if not share > 0:
+                if not share > 1e-12:
                     continue
-                table = lift_of(known, order, horizon, top, of_event=of_event, level=level)
+                table = lift_of(own, order[here], horizon, top, of_event=of_event, level=level)
                 kind = "event" if of_event else "no event"
                 parts.append(table.assign(model=name, horizon=horizon, of=kind))
     return _model_first(pd.concat(parts, ignore_index=True))

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import chi2
 
 from journeylab.churn.columns import RESERVED
+from journeylab.churn.words import covariate_words
 from journeylab.errors import ContractError
 
 Floats = npt.NDArray[np.float64]
@@ -69,7 +70,7 @@ class Stability:
         moved = self.features[self.features["band"] != BANDS[0][1]]
         if moved.empty:
             return told
-        names = ", ".join(moved["covariate"].head(3))
+        names = ", ".join(moved["covariate"].head(3).map(covariate_words))
         return f"{told} {len(moved)} of {len(self.features)} covariates have moved, first {names}."
 
 

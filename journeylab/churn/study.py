@@ -216,7 +216,7 @@ def _memberships(tables: Tables, horizon_days: int, until: str) -> Study:
     rows = collect(frames.memberships(tables, as_of=as_of, numbers=numbers))
     if "entry" in rows.columns and (rows["entry"] == 0).all():
         rows = rows.drop(columns="entry")
-    rows, leaks, left_out = _without_leaks(rows)
+    rows, leaks, left_out = _without_leaks(rows.drop(columns=_said_before(rows)))
     flags = _flags(rows)
     rows = pd.concat([rows, flags], axis=1)
     raw = [name for name in rows.columns if name not in (*RESERVED, *flags.columns)]
@@ -256,6 +256,20 @@ def _without_leaks(
     if whole := [one for one in report.leaks if not one.column]:
         raise ContractError(f"{whole[0].evidence}; {whole[0].advice}")
     return rows.drop(columns=list(columns)), report, columns
+
+
+def _said_before(rows: pd.DataFrame) -> list[str]:
+    """Texts that part the customers exactly as an earlier column does."""
+    seen: set[bytes] = set()
+    found = []
+    for name in rows.columns:
+        if name in RESERVED or pd.api.types.is_numeric_dtype(rows[name]):
+            continue
+        key = pd.factorize(rows[name])[0].tobytes()
+        if key in seen:
+            found.append(str(name))
+        seen.add(key)
+    return found
 
 
 def _flags(rows: pd.DataFrame) -> pd.DataFrame:

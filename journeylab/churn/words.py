@@ -1,5 +1,6 @@
 """What the event is called: a purchase where nobody signs off, an end where there is a contract."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -32,6 +33,34 @@ class Words:
     all_waits: str
     kept: str
     about: str
+
+
+_NAMED = {
+    "frequency": "repeat purchases",
+    "age_days": "days a customer",
+    "recency_days": "days from first to last purchase",
+    "days_since_last": "days silent",
+    "mean_gap_days": "usual gap, days",
+    "last_gap_days": "last gap, days",
+    "silence_in_gaps": "silence in usual gaps",
+    "spend_mean": "spend per purchase day",
+    "season_sin": "season (winter, summer)",
+    "season_cos": "season (spring, autumn)",
+}
+
+
+def covariate_words(name: str) -> str:
+    """A covariate's name as a reader says it: ``purchases_90d`` gives ``purchases in 90 days``."""
+    found = re.fullmatch(r"(\w+?)_(\d+)d(?:_(\w+))?", name)
+    if found:
+        by = f" by {found[3]}" if found[3] else ""
+        return f"{found[1]}{by} in {found[2]} days".replace("_", " ")
+    if name in _NAMED:
+        return _NAMED[name]
+    # a flag is named after its column and its value
+    column, colon, value = name.partition(":")
+    column = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column.replace("_", " ")).strip()
+    return f"{column[:1].lower()}{column[1:].lower()}" + colon + value
 
 
 PURCHASES = Words(

@@ -1,6 +1,5 @@
 """A fit in a file: readable JSON, so that next week's customers are scored without refitting."""
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from journeylab.clv.mbg_nbd import MbgNbdFit
 from journeylab.clv.pareto_nbd import ParetoNbdFit
 from journeylab.clv.sbg import SbgFit
 from journeylab.errors import ContractError
+from journeylab.saved import read_saved, write_saved
 
 FORMAT = "journeylab.clv fit"
 VERSION = 1
@@ -35,16 +35,11 @@ def save_fit(fit: Fit, path: str | Path) -> Path:
         fit: From any ``fit_...`` of this package.
         path: File to write; folders on the way are made.
     """
-    file = Path(path)
     content = {
-        "format": FORMAT,
-        "version": VERSION,
         "model": fit.model,
         "fit": {field.name: getattr(fit, field.name) for field in fields(fit)},
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return file
+    return write_saved(path, FORMAT, VERSION, content)
 
 
 def load_fit(path: str | Path) -> Fit:
@@ -53,19 +48,7 @@ def load_fit(path: str | Path) -> Fit:
     Raises:
         ContractError: The file is missing, holds no fit, or one this version does not know.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ContractError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ContractError(f"{path} holds no saved fit: it is not JSON ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ContractError(f"{path} holds no saved fit: write it with clv.save_fit")
-    if content.get("version") != VERSION:
-        raise ContractError(
-            f"{path} has format version {content.get('version')!r}, this JourneyLab reads "
-            f"{VERSION}: fit again, or use the JourneyLab that wrote it"
-        )
+    content = read_saved(path, FORMAT, VERSION, "saved fit", "clv.save_fit")
     model, values = content.get("model"), content.get("fit")
     if model not in _MODELS:
         raise ContractError(

@@ -1,6 +1,7 @@
 """Numbers with their uncertainty, and what several topics need to get them."""
 
 from journeylab.estimate.assignment import assigned, assigned_frame, variant_of
+from journeylab.estimate.blocks import Block, Sample
 from journeylab.estimate.influence import Measured, half_samples, measured
 from journeylab.estimate.intervals import (
     Estimate,
@@ -11,9 +12,7 @@ from journeylab.estimate.intervals import (
 )
 from journeylab.estimate.metric import Metric
 from journeylab.estimate.moments import (
-    Block,
     Moments,
-    Sample,
     moments_of_frame,
     moments_of_sums,
     together,

@@ -15,13 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from journeylab.errors import ContractError
+from journeylab.estimate.blocks import Block
 from journeylab.estimate.metric import Metric, before
 from journeylab.estimate.moments import (
     GROUPED,
     KEYS,
     LEFT_OUT,
     MISSING,
-    Block,
     Moments,
     capped_at,
     check_metrics,
@@ -109,7 +109,9 @@ def freeze_caps(
 ) -> tuple[Metric, ...]:
     """Fix the caps of metrics by what was measured before the exposure.
 
-    A cap taken from the outcomes moves between looks; one from before stays.
+    A cap taken from the outcomes moves between looks; one from before stays. Where it would lie at
+    zero, because hardly anybody had anything before (a test on those who had left), everything
+    would count as nothing: such a metric is left without a cap.
 
     Args:
         table: As for ``moments``, with the column ``<of> before`` of each metric that has a cap.
@@ -127,7 +129,10 @@ def freeze_caps(
             raise ContractError(
                 f"{metric.name}: its cap cannot be frozen without a column {column!r}"
             )
-        found.append(_with_cap(metric, table, column))
+        fixed = _with_cap(metric, table, column)
+        if metric.cap_at is None and fixed.cap_at is not None and fixed.cap_at <= 0:
+            fixed = replace(metric, cap=None)
+        found.append(fixed)
     return tuple(found)
 
 

@@ -8,10 +8,11 @@ from journeylab.experiments.accrual import (
     fit_accrual,
     mde_by_week,
     runtime,
+    steady_accrual,
 )
 from journeylab.experiments.adjustment import Ancova, ancova, boosted_covariate
 from journeylab.experiments.arms import Arm, Pair, make_pair
-from journeylab.experiments.baselines import baseline, baseline_table
+from journeylab.experiments.baselines import baseline, baseline_table, baseline_views
 from journeylab.experiments.boundaries import (
     Boundaries,
     classical_boundaries,
@@ -43,6 +44,7 @@ from journeylab.experiments.design import (
     RehearsalDays,
     design_advice,
     design_doubts,
+    planned_size,
     power_curve,
     rehearsal_days,
     size_table,
@@ -51,15 +53,18 @@ from journeylab.experiments.effect_paths import EffectPath, Switchback, effect_p
 from journeylab.experiments.findings import (
     beside_truth,
     forest_finding,
+    gap_finding,
+    grouped_doubts,
     health_finding,
     path_finding,
     path_of_looks,
     raw_beside,
-    readout_views,
     segments_finding,
     uncapped_finding,
 )
+from journeylab.experiments.long_term import long_term_effects
 from journeylab.experiments.multiplicity import adjust, chance_best, dunnett, dunnett_critical
+from journeylab.experiments.past import PastTests, past_effects, past_pairs, past_tests
 from journeylab.experiments.plan import (
     TestPlan,
     load_plan,
@@ -69,7 +74,9 @@ from journeylab.experiments.plan import (
     save_plan,
 )
 from journeylab.experiments.posterior import (
+    Belief,
     BetaPosterior,
+    NormalMixture,
     NormalPosterior,
     beta_posterior,
     normal_posterior,
@@ -89,7 +96,9 @@ from journeylab.experiments.programme import (
     cumulative_impact,
     effect_prior,
     flat_and_shrunken,
+    holdout_effect,
     next_test,
+    prospects,
     value_of_information,
 )
 from journeylab.experiments.quantiles import (
@@ -108,11 +117,25 @@ from journeylab.experiments.registry import (
     read_dates,
     record_result,
     register,
+    registered_plan,
+    registry_root,
     results,
 )
 from journeylab.experiments.segments import Segments, segment_effects
 from journeylab.experiments.surrogates import Surrogate, validate_surrogate
 from journeylab.experiments.variance_reduction import variance_reduction, with_attributes
+from journeylab.experiments.views import (
+    arms_view,
+    decision_record,
+    health_views,
+    in_percent,
+    in_points,
+    marked,
+    past_views,
+    readout_views,
+    shares_in,
+    variance_view,
+)
 
 __all__ = [
     "ALARM",
@@ -122,6 +145,7 @@ __all__ = [
     "Ancova",
     "Arm",
     "Baseline",
+    "Belief",
     "BetaPosterior",
     "Boundaries",
     "Calibration",
@@ -133,8 +157,10 @@ __all__ = [
     "EffectPrior",
     "Health",
     "Metric",
+    "NormalMixture",
     "NormalPosterior",
     "Pair",
+    "PastTests",
     "Question",
     "Ranks",
     "Readout",
@@ -150,8 +176,10 @@ __all__ = [
     "always_valid_path",
     "ancova",
     "anytime_ratio",
+    "arms_view",
     "baseline",
     "baseline_table",
+    "baseline_views",
     "bernoulli_difference",
     "bernoulli_sequence",
     "beside_truth",
@@ -170,6 +198,7 @@ __all__ = [
     "contact_cost",
     "cumulative_impact",
     "decide",
+    "decision_record",
     "design_advice",
     "design_doubts",
     "detectable",
@@ -183,23 +212,37 @@ __all__ = [
     "fit_accrual",
     "flat_and_shrunken",
     "forest_finding",
+    "gap_finding",
+    "grouped_doubts",
     "health_finding",
+    "health_views",
+    "holdout_effect",
+    "in_percent",
+    "in_points",
     "load_plan",
+    "long_term_effects",
     "make_pair",
+    "marked",
     "mde_by_week",
     "msprt",
     "next_test",
     "normal_mixture",
     "normal_posterior",
     "overview",
+    "past_effects",
+    "past_pairs",
+    "past_tests",
+    "past_views",
     "path_finding",
     "path_of_looks",
     "plan_card",
     "plan_text",
+    "planned_size",
     "plans",
     "power",
     "power_curve",
     "power_each",
+    "prospects",
     "quantile_effects",
     "raw_beside",
     "read_dates",
@@ -208,6 +251,8 @@ __all__ = [
     "readout_views",
     "record_result",
     "register",
+    "registered_plan",
+    "registry_root",
     "rehearsal_days",
     "repeated_p",
     "results",
@@ -216,13 +261,16 @@ __all__ = [
     "save_plan",
     "segment_effects",
     "segments_finding",
+    "shares_in",
     "size_table",
     "spending_boundaries",
+    "steady_accrual",
     "switchback",
     "t_power",
     "uncapped_finding",
     "validate_surrogate",
     "value_of_information",
     "variance_reduction",
+    "variance_view",
     "with_attributes",
 ]

@@ -83,6 +83,19 @@ def fit_accrual(days: pd.DataFrame, first: str, last: str) -> Accrual:
     return Accrual(curve, float(np.clip(growth, 0.0, 1.0)))
 
 
+def steady_accrual(customers_per_day: float) -> Accrual:
+    """As many new customers every day: an assumption, for a source that has no days.
+
+    Every day beyond the first counts as beyond history.
+
+    Args:
+        customers_per_day: Above 0.
+    """
+    if not 0 < customers_per_day < inf:
+        raise ContractError(f"a pace needs customers per day; got {customers_per_day}")
+    return Accrual(np.array([float(customers_per_day)]), 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """How long a test takes.

@@ -182,7 +182,7 @@ def _gradient(sample: Sample, form: tuple[str, str]) -> Floats:
     below = sample.columns.index(form[1])
     over = sample.mean[below]
     gradient[above] += 1 / over
-    gradient[below] -= sample.mean[above] / over**2
+    gradient[below] -= sample.mean[above] / over / over
     return gradient
 
 

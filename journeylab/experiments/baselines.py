@@ -7,8 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from journeylab.errors import ContractError, FitError
-from journeylab.estimate import Metric
-from journeylab.estimate.moments import Block, Moments
+from journeylab.estimate import Block, Metric, Moments
 from journeylab.experiments.power import Baseline
 
 Floats = NDArray[np.float64]
@@ -97,6 +96,34 @@ def baseline_table(moments: Moments, metrics: Sequence[str] | None = None) -> pd
         )
     columns = "metric customers mean sd unit correlation variance_kept icc cluster_size cluster_cv"
     return pd.DataFrame(rows, columns=[*columns.split(), "design_effect", "reason"])
+
+
+def baseline_views(known: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """A baseline table in tables narrow enough to read, their columns in words.
+
+    Args:
+        known: From ``baseline_table``.
+
+    Returns:
+        ``baselines``: level, spread and what the time before explains; ``clusters``: how alike
+        and how uneven clusters are, without rows where no clusters were looked at; ``no_baseline``:
+        ``metric, reason``.
+    """
+    told = known[known["reason"] == ""]
+    words = {"sd": "standard_deviation", "correlation": "correlation_with_before"}
+    grouped = {"icc": "intraclass_correlation", "cluster_size": "customers_per_cluster",
+               "cluster_cv": "variation_of_sizes"}  # fmt: skip
+    first = ["metric", "customers", "mean", "sd", "unit", "correlation", "variance_kept"]
+    clusters = told[told["cluster_size"].astype(float) > 1]
+    return {
+        "baselines": told[first].rename(columns=words).reset_index(drop=True),
+        "clusters": clusters[["metric", *grouped, "design_effect"]]
+        .rename(columns=grouped)
+        .reset_index(drop=True),
+        "no_baseline": known.loc[known["reason"] != "", ["metric", "reason"]].reset_index(
+            drop=True
+        ),
+    }
 
 
 def _linear(metric: Metric, columns: tuple[str, ...], mean: Floats) -> tuple[float, Floats]:

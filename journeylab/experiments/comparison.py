@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import exp, inf, log, log1p, sqrt
+from math import exp, inf, isfinite, log, log1p, sqrt
 from typing import Literal
 
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
@@ -216,6 +216,8 @@ class _Question:
             return self.empty(pair.reason)
         treatment, control = pair.treatment, pair.control
         error, freedom = _error(pair, 1.0, 1.0, df, pooled)
+        if not isfinite(error) or not isfinite(treatment.value - control.value):
+            return self.empty("values too large to be compared", pair)
         if not error > 0:
             return self.empty("no variation in either arm", pair)
         effect = treatment.value - control.value
@@ -290,8 +292,10 @@ def _error(
         return sqrt(common / top.units + common / base.units), freedom
     total = sum(variances)
     if df is None:
-        below = variances[0] ** 2 / top.df + variances[1] ** 2 / base.df
-        df = total**2 / below if below > 0 else inf
+        # In shares of the sum: the square of a variance may be no double.
+        shares = [variance / total for variance in variances] if total > 0 else [0.0, 0.0]
+        below = shares[0] ** 2 / top.df + shares[1] ** 2 / base.df
+        df = 1 / below if below > 0 else inf
     return sqrt(total), df
 
 

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from journeylab.errors import ContractError
 from journeylab.estimate import Estimate
-from journeylab.experiments.posterior import NormalPosterior, normal_posterior
+from journeylab.experiments.posterior import Belief, normal_posterior
 from journeylab.experiments.readout import Readout
 
 Action = Literal["ship", "hold", "stop"]
@@ -207,19 +207,15 @@ def _arm(readout: Readout, money: Costs, arm: str) -> dict[str, Any]:
     }
 
 
-def _posterior(
-    readout: Readout, arm: str, sign: float, value: float, cost: float
-) -> NormalPosterior:
+def _posterior(readout: Readout, arm: str, sign: float, value: float, cost: float) -> Belief:
     """Belief about the money one treated customer brings."""
     name = readout.plan.primary.name
     one = readout.comparisons[name, arm]
     assert one.absolute is not None
-    prior, before = (readout.prior_sizes or {}).get(name), None
-    base = abs(one.mean_control or 0.0)
-    if prior is not None and base:
-        before = NormalPosterior(prior[0] * base, prior[1] * base)
+    prior, base = readout.priors.get(name), abs(one.mean_control or 0.0)
+    before = prior.scaled(base) if prior is not None and base else None
     after = normal_posterior(one.absolute.value, one.standard_error or 0.0, before)
-    return NormalPosterior(sign * value * after.mean - cost, value * after.sd)
+    return after.scaled(sign * value, -cost)
 
 
 def _action(readout: Readout, best: Mapping[str, Any]) -> tuple[Action, str]:

@@ -1,6 +1,6 @@
 """The design of a test as a page shows it: when, how many, how strong, in tables and words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import isfinite
@@ -10,7 +10,14 @@ import pandas as pd
 
 from journeylab.errors import ContractError
 from journeylab.experiments.accrual import Accrual, Runtime, runtime
-from journeylab.experiments.power import Baseline, SampleSize, Sides, power, sample_size
+from journeylab.experiments.power import (
+    Baseline,
+    SampleSize,
+    Sides,
+    power,
+    power_each,
+    sample_size,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,62 @@ def rehearsal_days(
         )
     start = final - timedelta(days=days - 1)
     return RehearsalDays(str(start), str(final), str(end), days, window_days, before)
+
+
+def planned_size(
+    primary: Baseline,
+    effect: float,
+    guardrails: Mapping[str, tuple[Baseline, float]],
+    *,
+    split: dict[str, float] | None = None,
+    control: str = "control",
+    alpha: float = 0.05,
+    power: float = 0.8,
+    sides: Sides = 2,
+    inflation: float = 1.0,
+) -> tuple[SampleSize, pd.DataFrame]:
+    """Customers with whom the primary metric and every guardrail pass together.
+
+    A change ships only if all of them pass, so each gets more power than the test as a whole; the
+    one that needs most customers decides.
+
+    Args:
+        primary: The metric that decides.
+        effect: Looked for, as a share of its mean.
+        guardrails: Name -> its baseline and its margin, as a share of its mean. Taken as
+            unharmed: the test has to show that they are not worse by more than the margin.
+        split: As for ``sample_size``, and so the rest.
+        control: Name of the control.
+        alpha: Error of one comparison.
+        power: Chance that all pass, if the effect is there and nothing is harmed.
+        sides: Of the primary metric; guardrails have one.
+        inflation: Of a sequential plan, for the primary metric; guardrails pass at the last look.
+
+    Returns:
+        The size that serves all; and one row per metric: ``metric, role``, ``change_percent``
+        (effect, or minus the margin, percent of the mean), ``power`` (its own), ``customers``,
+        ``decides``.
+    """
+    own = power_each(power, 1 + len(guardrails))
+    sizes = {
+        primary.name: sample_size(
+            primary, relative=effect, split=split, control=control, alpha=alpha, power=own,
+            sides=sides, inflation=inflation,
+        )
+    }  # fmt: skip
+    asked = {primary.name: ("primary", 100 * effect)}
+    for name, (one, margin) in guardrails.items():
+        sizes[name] = sample_size(
+            one, absolute=0.0, margin=margin * abs(one.mean), split=split, control=control,
+            alpha=alpha, power=own, sides=1,
+        )  # fmt: skip
+        asked[name] = ("guardrail", -100 * margin)
+    most = max(sizes, key=lambda name: sizes[name].total)
+    rows = [
+        (name, *asked[name], own, size.total, name == most) for name, size in sizes.items()
+    ]  # fmt: skip
+    columns = ["metric", "role", "change_percent", "power", "customers", "decides"]
+    return sizes[most], pd.DataFrame(rows, columns=columns)
 
 
 def size_table(
@@ -231,6 +294,7 @@ def design_advice(
     currency: str,
     planned_hash: str,
     longest_days: int = 90,
+    guardrail: str = "",
 ) -> str:
     """Whether and how to run the test, in a few sentences.
 
@@ -246,6 +310,7 @@ def design_advice(
         currency: Of the cost.
         planned_hash: Of the plan.
         longest_days: A test that takes longer is not worth starting.
+        guardrail: Names of the guardrails that the customers suffice for, if there are any.
     """
     what = f"a change of {metric.name} by {100 * effect:.3g} %"
     if not isfinite(time.total_days):
@@ -262,11 +327,15 @@ def design_advice(
         )
     price = f" Its contacts cost {cost:,.0f} {currency}".rstrip() + "." if cost else ""
     saved = 1 - metric.kept_variance
-    adjusted = f", {saved:.0%} fewer thanks to the time before" if saved >= 0.01 else ""
+    adjusted = ""
+    if saved >= 0.01:
+        adjusted = f" Adjustment by the time before takes off {saved:.0%} of the variance."
+    passes = f", and {guardrail} passes its margin," if guardrail else ""
+    times = "once, at the end" if looks == 1 else f"{looks} times, at the planned sizes only"
     return (
-        f"Start {experiment} as planned (hash {planned_hash[:12]}): {size.total:,} customers"
-        f"{adjusted} find {what} with a chance of {power:.0%}. They come within "
+        f"Start {experiment} as planned (hash {planned_hash[:12]}): with {size.total:,} customers "
+        f"{what} is found{passes} with a chance of {power:.0%}.{adjusted} They come within "
         f"{time.enrolment_days:.0f} days, and the last outcome closes after "
-        f"{time.total_days:.0f}.{price} Look {looks} times, at the planned sizes only; whoever "
-        "looks in between reads the intervals that are valid at any time."
+        f"{time.total_days:.0f}.{price} Look {times}; whoever looks in between reads the intervals "
+        "that are valid at any time."
     )

@@ -13,11 +13,8 @@ from journeylab.experiments.plan import TestPlan
 from journeylab.experiments.readout import Readout
 from journeylab.experiments.segments import Segments
 
+TRUE_NAMES = {"bought": "conversion", "orders": "orders", "revenue, uncapped": "revenue"}
 _LOOKS = 12
-_IN_UNIT = (
-    "mean", "mean_control", "effect", "ci_low", "ci_high", "sequential_low", "sequential_high",
-    "anytime_low", "anytime_high", "expected_loss", "margin",
-)  # fmt: skip
 
 
 def health_finding(health: Health) -> str:
@@ -32,10 +29,19 @@ def forest_finding(found: Readout) -> str:
     rows = found.rows[found.rows["role"] == "primary"]
     parts = []
     for row in rows.to_dict("records"):
-        arm = f"{row['arm']}: " if len(rows) > 1 else ""
+        arm = f"{row['arm']}, " if len(rows) > 1 else ""
         verdict = str(row["verdict"]).removeprefix(found.mark)
-        parts.append(f"{arm}{row['metric']} {verdict}")
+        parts.append(f"{arm}{row['metric']}: {verdict}")
     return found.mark + "; ".join(parts)
+
+
+def grouped_doubts(found: Readout) -> list[str]:
+    """The doubts about rows, each once, with the metrics that it is about."""
+    about: dict[str, list[str]] = {}
+    for (metric, _), one in found.comparisons.items():
+        for doubt in one.doubts:
+            about.setdefault(doubt, []).append(metric)
+    return [f"{', '.join(dict.fromkeys(names))}: {doubt}" for doubt, names in about.items()]
 
 
 def path_finding(path: EffectPath) -> str:
@@ -54,6 +60,25 @@ def segments_finding(found: Segments) -> str:
     if found.p < 0.05:
         return f"The effect differs between segments (p = {found.p:.2g})"
     return f"Segments that seem to differ may be noise (p = {found.p:.2f})"
+
+
+def gap_finding(gap: pd.DataFrame, arm: str, unit: str = "") -> str:
+    """Where along the amounts the arms are furthest apart.
+
+    Args:
+        gap: From ``distribution_gap``.
+        arm: The arm that is compared.
+        unit: Of the amounts.
+    """
+    if gap.empty:
+        return "Nobody has a value"
+    row = gap.loc[gap["gap"].abs().idxmax()]
+    more, low, high = (-100 * float(row[name]) for name in ("gap", "ci_high", "ci_low"))
+    where = f"above {row['value']:,.4g} {unit}".rstrip()
+    if low <= 0 <= high:
+        return f"No more nor fewer customers of {arm} are shown {where}, where the gap is largest"
+    word = "more" if more > 0 else "fewer"
+    return f"{abs(more):.2g} percentage points {word} customers of {arm} lie {where}"
 
 
 def uncapped_finding(rows: pd.DataFrame) -> str:
@@ -75,8 +100,8 @@ def raw_beside(found: Readout) -> pd.DataFrame:
     """The plain difference beside the adjusted one.
 
     Returns:
-        ``metric, arm, adjustment, raw, raw_low, raw_high, adjusted, low, high, variance_left``;
-        metrics without an adjustment have the same numbers twice.
+        ``metric, arm, adjustment, raw, raw_low, raw_high, adjusted, adjusted_low, adjusted_high,
+        variance_left, unit``; metrics without an adjustment have the same numbers twice.
     """
     rows = []
     for (metric, arm), one in found.comparisons.items():
@@ -86,47 +111,13 @@ def raw_beside(found: Readout) -> pd.DataFrame:
         ends = (
             (e.value, e.ci_low, e.ci_high) for e in (plain.absolute, one.absolute)
         )  # fmt: skip
-        rows.append((metric, arm, one.adjustment, *next(ends), *next(ends), one.variance_left))
-    columns = ["metric", "arm", "adjustment", "raw", "raw_low", "raw_high", "adjusted", "low",
-               "high", "variance_left"]  # fmt: skip
+        unit = found.plan_metric(metric).unit
+        rows.append(
+            (metric, arm, one.adjustment, *next(ends), *next(ends), one.variance_left, unit)
+        )
+    columns = ["metric", "arm", "adjustment", "raw", "raw_low", "raw_high", "adjusted",
+               "adjusted_low", "adjusted_high", "variance_left", "unit"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
-
-
-def readout_views(found: Readout) -> dict[str, pd.DataFrame]:
-    """The rows of a readout in tables narrow enough to read, the verdicts first.
-
-    Returns:
-        ``readout`` (change in percent of the control, with the interval of a single look, and the
-        verdict), ``levels``, ``intervals``, ``bounds`` (over the looks), ``p_values``,
-        ``chances``; what is in the unit of a share is in percent. The first column's name
-        says EXPLORATORY where the plan was not kept.
-    """
-    rows = found.rows
-    ends = {"relative": "change, %", "relative_low": "ci_low", "relative_high": "ci_high"}
-    percent = {new: 100 * pd.to_numeric(rows[old]) for old, new in ends.items()}
-    verdicts = [str(text).removeprefix(found.mark) for text in rows["verdict"]]
-    first = rows[["metric", "arm", "role"]].assign(**percent, verdict=verdicts)
-    shown = rows.rename(columns={"low": "ci_low", "high": "ci_high"})
-    # a share of .0068 beside an amount of 1.24 would be rounded away: shares in percent
-    scale = np.where(shown["unit"] == "share", 100.0, 1.0)
-    for column in _IN_UNIT:
-        shown[column] = pd.to_numeric(shown[column]) * scale
-    shown["unit"] = shown["unit"].replace({"share": "%"})
-    key = ["metric", "arm"]
-    views = {
-        "readout": first,
-        "levels": shown[[*key, "n", "n_control", "mean", "mean_control", "unit"]],
-        "intervals": shown[[*key, "effect", "ci_low", "ci_high", "unit"]],
-        "bounds": shown[
-            [*key, "sequential_low", "sequential_high", "anytime_low", "anytime_high", "unit"]
-        ],
-        "p_values": shown[[*key, "p", "p_adjusted", "anytime_p"]],
-        "chances": shown[
-            [*key, "chance_to_win", "expected_loss", "rope", "variance_left", "margin", "unit"]
-        ],
-    }
-    name = f"{found.mark}metric"
-    return {key: view.rename(columns={"metric": name}) for key, view in views.items()}
 
 
 def path_of_looks(plan: TestPlan, moments: Moments, arm: str) -> pd.DataFrame:
@@ -159,7 +150,11 @@ def path_of_looks(plan: TestPlan, moments: Moments, arm: str) -> pd.DataFrame:
 
 
 def beside_truth(
-    moments: Moments, truth: pd.DataFrame, experiment: str, control: str, names: Mapping[str, str]
+    moments: Moments,
+    truth: pd.DataFrame,
+    experiment: str,
+    control: str,
+    names: Mapping[str, str] = TRUE_NAMES,
 ) -> pd.DataFrame:
     """Effects as read, beside what is true of the world they were drawn from.
 
@@ -168,21 +163,22 @@ def beside_truth(
         truth: ``experiment_id, arm, metric, effect``, from ``simulate.Truth.tests``.
         experiment: Its id.
         control: The control.
-        names: Metric as measured -> metric of the truth.
+        names: Metric as measured -> metric of the truth; those not measured are passed over.
 
     Returns:
-        ``metric, arm, effect, low, high, true, inside`` (the interval holds the truth).
+        ``metric, arm, effect, low, high, true, inside`` (the interval holds the truth), ``unit``.
     """
     own = truth[truth["experiment_id"] == experiment].set_index(["arm", "metric"])["effect"]
     rows = []
     for name, of in names.items():
         for arm in moments.variants:
-            if arm == control or (arm, of) not in own.index:
+            if name not in moments.blocks or arm == control or (arm, of) not in own.index:
                 continue
             row = compare(moments, name, arm, control)
             if row.absolute is None:
                 continue
             low, high, true = row.absolute.ci_low, row.absolute.ci_high, float(own[arm, of])
-            rows.append((name, arm, row.absolute.value, low, high, true, low <= true <= high))
-    columns: Sequence[str] = ("metric", "arm", "effect", "low", "high", "true", "inside")
+            unit = moments.metric(name).unit
+            rows.append((name, arm, row.absolute.value, low, high, true, low <= true <= high, unit))
+    columns: Sequence[str] = ("metric", "arm", "effect", "low", "high", "true", "inside", "unit")
     return pd.DataFrame(rows, columns=list(columns))

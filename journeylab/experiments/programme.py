@@ -1,44 +1,76 @@
 """A programme of tests: what past ones teach the next, what all of them brought, which is next."""
 
 from dataclasses import dataclass
-from math import exp, inf, isfinite, log1p, sqrt
+from math import exp, inf, isfinite, sqrt
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import ndtr
 from scipy.stats import norm
 
 from journeylab.errors import ContractError, FitError
-from journeylab.estimate import Estimate
-from journeylab.experiments.posterior import NormalPosterior, normal_posterior
+from journeylab.estimate import Estimate, Moments
+from journeylab.experiments.comparison import compare
+from journeylab.experiments.posterior import (
+    Belief,
+    NormalMixture,
+    NormalPosterior,
+    normal_posterior,
+)
 
+Floats = NDArray[np.float64]
 FEWEST_TESTS = 5
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(400)
+# Spreads that weigh less than this beside the likeliest are dropped.
+_LEAST = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
 class EffectPrior:
-    """How true effects of past tests are spread.
+    """How true effects of past tests are spread, and how well that is known.
 
     Attributes:
-        mean, sd: Of the true effects, in the unit of the effects (shares of the control).
+        mean, sd: Of the true effects by maximum likelihood, in the unit of the effects (shares of
+            the control).
         tests: Effects it rests on.
         observed_sd: Spread of the estimates; larger, because it holds their noise too.
+        spreads: Values that the true spread may have; few tests leave many.
+        weights: Chance of each, adding up to 1.
+        means, mean_errors: Mean of the true effects under each spread, and its standard error.
     """
 
     mean: float
     sd: float
     tests: int
     observed_sd: float
+    spreads: tuple[float, ...]
+    weights: tuple[float, ...]
+    means: tuple[float, ...]
+    mean_errors: tuple[float, ...]
 
-    def belief(self) -> NormalPosterior:
-        """As a prior for a readout."""
-        return NormalPosterior(self.mean, self.sd)
+    def belief(self) -> NormalMixture:
+        """As a prior for the readout of a further test; wider, the fewer tests it rests on."""
+        sds = np.hypot(self.spreads, self.mean_errors)
+        return NormalMixture(self.weights, self.means, tuple(sds.tolist()))
+
+    def spread(self, level: float = 0.95) -> Estimate:
+        """The spread of true effects with its interval, as a share."""
+        reached = np.cumsum(self.weights)
+        ends = [self.spreads[int(np.searchsorted(reached, at))]
+                for at in ((1 - level) / 2, (1 + level) / 2)]  # fmt: skip
+        return Estimate(self.sd, min(ends[0], self.sd), max(ends[1], self.sd), "share", level)
 
 
 def effect_prior(effects: ArrayLike, std_errors: ArrayLike) -> EffectPrior:
-    """Normal prior of true effects by maximum likelihood from estimates (empirical Bayes).
+    """Normal prior of true effects from estimates, its own uncertainty carried.
+
+    Mean and spread are those of maximum likelihood (empirical Bayes). As a belief about a further
+    test they are not taken as known: the mean is integrated out, and so is the spread, over its
+    posterior with every spread equally likely beforehand. Without that, five tests would be
+    believed as firmly as five hundred.
 
     Args:
         effects: Estimated effects of past tests, every one of them, not those that won.
@@ -49,33 +81,58 @@ def effect_prior(effects: ArrayLike, std_errors: ArrayLike) -> EffectPrior:
         ContractError: Effects or errors that are not finite, or errors not above 0.
 
     Source:
-        Efron & Morris, JASA 68 (1973); Azevedo, Deng, Montiel Olea, Rao & Weyl, "A/B testing with
-        fat tails", JPE 128 (2020), for tests of a shop.
+        Efron & Morris, JASA 68 (1973); Gelman, "Prior distributions for variance parameters in
+        hierarchical models", Bayesian Analysis 1 (2006); Azevedo, Deng, Montiel Olea, Rao & Weyl,
+        "A/B testing with fat tails", JPE 128 (2020), for tests of a shop.
     """
     y, s = (np.asarray(given, dtype=float).ravel() for given in (effects, std_errors))
     if y.shape != s.shape or not np.isfinite(y).all() or not ((s > 0) & np.isfinite(s)).all():
         raise ContractError("every past effect needs a finite value and a standard error above 0")
     if len(y) < FEWEST_TESTS:
         raise FitError(f"a prior needs {FEWEST_TESTS} past tests or more; got {len(y)}")
+    scale = max(float(y.std()), float(np.median(s)))
 
     def negative(log_sd: float) -> float:
-        variance = np.exp(2 * log_sd) + s**2
-        mean = (y / variance).sum() / (1 / variance).sum()
-        return float(0.5 * (np.log(variance) + (y - mean) ** 2 / variance).sum())
+        return -float(_by_spread(np.array([np.exp(log_sd)]), y, s)[0][0])
 
-    scale = max(float(y.std()), float(np.median(s)))
     found = minimize_scalar(
         negative, bounds=(np.log(scale) - 12, np.log(scale) + 3), method="bounded"
     )
     sd = float(np.exp(found.x))
     weights = 1 / (sd**2 + s**2)
-    return EffectPrior(float(weights @ y / weights.sum()), sd, len(y), float(y.std(ddof=1)))
+    # Gauss and Legendre over u, with spread = scale u / (1 - u) from nothing to without end.
+    u = (_NODES + 1) / 2
+    spreads = scale * u / (1 - u)
+    profile, means, errors = _by_spread(spreads, y, s)
+    log_mass = profile + np.log(errors) + np.log(_WEIGHTS) - 2 * np.log1p(-u)
+    mass = np.exp(log_mass - log_mass.max())
+    kept = mass > _LEAST
+    parts = (spreads[kept], mass[kept] / mass[kept].sum(), means[kept], errors[kept])
+    return EffectPrior(
+        float(weights @ y / weights.sum()), sd, len(y), float(y.std(ddof=1)),
+        *(tuple(part.tolist()) for part in parts),
+    )  # fmt: skip
+
+
+def _by_spread(spreads: Floats, y: Floats, s: Floats) -> tuple[Floats, Floats, Floats]:
+    """Profile log-likelihood of each spread, the mean of effects under it, and its error."""
+    variance = spreads[:, None] ** 2 + s**2
+    total = (1 / variance).sum(axis=1)
+    mean = (y / variance).sum(axis=1) / total
+    profile = -0.5 * (np.log(variance) + (y - mean[:, None]) ** 2 / variance).sum(axis=1)
+    return profile, mean, 1 / np.sqrt(total)
 
 
 def flat_and_shrunken(
     value: float, std_error: float, prior: EffectPrior, level: float = 0.95
 ) -> pd.DataFrame:
     """An estimate as it stands, and as past tests would have it.
+
+    Args:
+        value: Of a further test, as a share of the control.
+        std_error: Its standard error.
+        prior: From past tests, this one not among them.
+        level: Of the intervals.
 
     Returns:
         Two rows: ``belief`` (``flat``, ``past tests``), ``effect, low, high, chance_to_win``.
@@ -86,6 +143,43 @@ def flat_and_shrunken(
         ends = after.interval("share", level)
         rows.append((name, after.mean, ends.ci_low, ends.ci_high, after.chance_to_win()))
     return pd.DataFrame(rows, columns=["belief", "effect", "low", "high", "chance_to_win"])
+
+
+def prospects(
+    effect: float,
+    std_error: float,
+    prior: EffectPrior | None = None,
+    *,
+    alpha: float = 0.05,
+    sides: Literal[1, 2] = 2,
+) -> pd.DataFrame:
+    """What a planned test is likely to find: as assumed, and by what past tests found.
+
+    A test is planned for an effect; past tests say how seldom effects are as large.
+
+    Args:
+        effect: The test is made for, as a share of the control.
+        std_error: Of the effect at the planned size, as a share.
+        prior: From past tests; without it there is one row.
+        alpha: Error of the test.
+        sides: 1 or 2.
+
+    Returns:
+        ``belief`` (``as planned``, ``past tests``); ``effect, low, high`` expected (95 % of
+        effects); ``as_large``: chance of an effect as large as planned (0-1); ``found``: chance
+        that the test shows a gain.
+    """
+    limit = float(norm.isf(alpha / sides)) * std_error
+    power = float(ndtr((effect - limit) / std_error))
+    rows: list[tuple[object, ...]] = [("as planned", effect, effect, effect, 1.0, power)]
+    if prior is not None:
+        belief = prior.belief()
+        ends = belief.interval("share")
+        w, m, s = (np.array(part) for part in (belief.weights, belief.means, belief.sds))
+        found = float(w @ ndtr((m - limit) / np.hypot(s, std_error)))
+        large = belief.chance_above(effect)
+        rows.append(("past tests", ends.value, ends.ci_low, ends.ci_high, large, found))
+    return pd.DataFrame(rows, columns=["belief", "effect", "low", "high", "as_large", "found"])
 
 
 def cumulative_impact(
@@ -103,8 +197,10 @@ def cumulative_impact(
     Args:
         shipped: One row per shipped change: ``relative`` (share of the control) and
             ``relative_error``.
-        prior: From all past tests; without it there is no shrunken row.
-        holdout: Measured difference of everybody against the holdout, as a share.
+        prior: From all past tests, the shipped among them; without it there is no shrunken row.
+            What is uncertain about it is shared by all changes and does not average out.
+        holdout: Measured difference of everybody against the holdout, as a share
+            (``holdout_effect``).
         level: Of the intervals.
 
     Returns:
@@ -114,22 +210,63 @@ def cumulative_impact(
     y, s = (shipped[name].to_numpy(float) for name in ("relative", "relative_error"))
     if not (np.isfinite(y).all() and (y > -1).all() and (s > 0).all()):
         raise ContractError("shipped effects must be finite, above -1, with errors above 0")
-    z = float(norm.ppf((1 + level) / 2))
     rows = []
-    ways: dict[str, EffectPrior | None] = {"sum of estimates": None}
-    if prior is not None:
-        ways["shrunken by past tests"] = prior
-    for way, one in ways.items():
-        after = [
-            normal_posterior(a, b, one.belief() if one else None) for a, b in zip(y, s, strict=True)
-        ]
-        centre = sum(log1p(max(each.mean, -0.999)) for each in after)
-        spread = sqrt(sum((each.sd / (1 + max(each.mean, -0.999))) ** 2 for each in after))
-        ends = [exp(centre + shift * spread) - 1 for shift in (0, -z, z)]
-        rows.append((way, len(y), *ends))
+    if len(y):
+        spread = sqrt(float(((s / (1 + y)) ** 2).sum()))
+        ways: dict[str, Belief] = {
+            "sum of estimates": NormalPosterior(float(np.log1p(y).sum()), spread)
+        }
+        if prior is not None:
+            ways["shrunken by past tests"] = _shrunken_sum(prior, y, s)
+        for way, one in ways.items():
+            found = one.interval("share", level)
+            ends = [exp(end) - 1 for end in (found.value, found.ci_low, found.ci_high)]
+            rows.append((way, len(y), *ends))
     if holdout is not None:
         rows.append(("global holdout", len(y), holdout.value, holdout.ci_low, holdout.ci_high))
     return pd.DataFrame(rows, columns=["way", "changes", "effect", "low", "high"])
+
+
+def _shrunken_sum(prior: EffectPrior, y: Floats, s: Floats) -> NormalMixture:
+    """Belief about the sum of logarithms of the changes, under each spread they may have."""
+    spreads, means, errors = (
+        np.array(part)[:, None] for part in (prior.spreads, prior.means, prior.mean_errors)
+    )
+    pull = spreads**2 / (spreads**2 + s**2)
+    each = np.maximum(means + pull * (y - means), -0.999)
+    slope = 1 / (1 + each)
+    own = (slope**2 * pull * s**2).sum(axis=1)
+    shared = (slope * (1 - pull)).sum(axis=1) ** 2 * errors[:, 0] ** 2
+    sums = np.log1p(each).sum(axis=1)
+    sds = np.sqrt(np.maximum(own + shared, 1e-24))
+    return NormalMixture(prior.weights, tuple(sums.tolist()), tuple(sds.tolist()))
+
+
+def holdout_effect(
+    moments: Moments, metric: str, everybody: str, holdout: str, level: float = 0.95
+) -> Estimate:
+    """What all changes together did, measured against a persistent global holdout.
+
+    Args:
+        moments: Of customers who got what was shipped and of those who never did, as two arms
+            (``assigned`` with one salt that is never changed keeps the holdout the same).
+        metric: A mean, proportion or ratio.
+        everybody: The arm of those who got the changes.
+        holdout: The arm of those who did not.
+        level: Of the interval.
+
+    Returns:
+        Change against the holdout, as a share.
+
+    Raises:
+        FitError: It cannot be read; the message says why.
+    """
+    found = compare(moments, metric, everybody, holdout, alpha=1 - level)
+    if found.relative is None:
+        reason = found.reason or found.relative_reason
+        raise FitError(f"{metric}: the holdout cannot be read: {reason}")
+    share = found.relative
+    return Estimate(share.value, share.ci_low, share.ci_high, "share", level)
 
 
 def value_of_information(

@@ -193,7 +193,7 @@ def compare_ranks(
     spread = float(a @ (above_b - win) ** 2) / (n - 1) / n
     spread += float(b @ (below_a - win) ** 2) / (m - 1) / m
     reach = float(ndtri((1 + level) / 2)) * sqrt(spread)
-    estimate = Estimate(win, max(win - reach, 0.0), min(win + reach, 1.0), "chance", level)
+    estimate = Estimate(win, max(win - reach, 0.0), min(win + reach, 1.0), "share of pairs", level)
     return Ranks(estimate, u, float(2 * ndtr(-abs(z))))
 
 

@@ -1,7 +1,7 @@
 """The readout of a test: every metric of every arm, read as the plan said it would be."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any, Literal
 
@@ -14,9 +14,11 @@ from journeylab.estimate import Metric, Moments, SampleRatio, sample_ratio
 from journeylab.experiments.boundaries import Boundaries, repeated_p, spending_boundaries
 from journeylab.experiments.comparison import Alternative, Comparison, compare
 from journeylab.experiments.confidence_sequences import Side, always_valid
+from journeylab.experiments.long_term import long_term_effects
 from journeylab.experiments.multiplicity import adjust, dunnett, dunnett_critical
 from journeylab.experiments.plan import TestPlan
-from journeylab.experiments.posterior import NormalPosterior, normal_posterior
+from journeylab.experiments.posterior import Belief, normal_posterior
+from journeylab.experiments.surrogates import Surrogate
 from journeylab.experiments.verdicts import EXPLORATORY, verdict
 
 CONFIRMATORY = "confirmatory"
@@ -79,7 +81,9 @@ class Readout:
             ``verdict`` in words; ``reason`` where there is nothing to read (then the numbers are
             missing); ``status``.
         doubts: What would make a reader doubt rows, each with the row's metric and arm.
-        prior_sizes: Metric -> (mean, sd) of the prior used, as shares of the control.
+        priors: Metric -> belief of its relative effect before the test, where there was one.
+        long_term: What surrogates say of the metrics they stand for, one row per surrogate and
+            arm, as ``long_term_effects`` gives it; empty where the plan names none.
     """
 
     plan: TestPlan
@@ -91,7 +95,8 @@ class Readout:
     comparisons: Mapping[tuple[str, str], Comparison]
     rows: pd.DataFrame
     doubts: tuple[str, ...] = ()
-    prior_sizes: Mapping[str, tuple[float, float]] | None = None
+    priors: Mapping[str, Belief] = field(default_factory=dict)
+    long_term: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def status(self) -> str:
@@ -113,6 +118,10 @@ class Readout:
         """Whether this is the last planned look."""
         return self.look == len(self.plan.information)
 
+    def plan_metric(self, name: str) -> Metric:
+        """The metric of the plan called ``name``."""
+        return next(metric for metric in self.plan.metrics if metric.name == name)
+
     def row(self, metric: str, arm: str) -> pd.Series:
         """One row.
 
@@ -131,7 +140,8 @@ def readout(
     look: int,
     *,
     information: Sequence[float] | None = None,
-    priors: Mapping[str, NormalPosterior] | None = None,
+    priors: Mapping[str, Belief] | None = None,
+    surrogates: Mapping[str, Surrogate] | None = None,
     breach: Literal["mark", "refuse"] = "mark",
 ) -> Readout:
     """Read a test as planned.
@@ -147,6 +157,9 @@ def readout(
             over the customers planned.
         priors: Metric -> what past tests say of its relative effect (share of the control); flat
             for the others.
+        surrogates: Secondary metric -> how it stands for the metric that the plan says, from
+            ``validate_surrogate`` on past tests; those that are missing or not valid give a
+            reason instead of an effect.
         breach: ``mark`` the readout as exploratory where the plan was not kept, or ``refuse`` it.
 
     Returns:
@@ -180,9 +193,21 @@ def readout(
     doubts = tuple(
         f"{name}, {arm}: {doubt}" for (name, arm), one in found.items() for doubt in one.doubts
     )
-    sizes = {name: (prior.mean, prior.sd) for name, prior in (priors or {}).items()}
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return Readout(plan, look, times, tuple(breaches), srm, boundaries, found, frame, doubts, sizes)
+    later = long_term_effects(plan, found, surrogates or {}, exploratory=bool(breaches))
+    return Readout(
+        plan,
+        look,
+        times,
+        tuple(breaches),
+        srm,
+        boundaries,
+        found,
+        frame,
+        doubts,
+        priors or {},
+        later,
+    )
 
 
 def _ratio(plan: TestPlan, moments: Moments) -> SampleRatio | None:
@@ -321,7 +346,7 @@ def _row(
     metric: Metric,
     arm: str,
     one: Comparison,
-    prior: NormalPosterior | None,
+    prior: Belief | None,
 ) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     unit = metric.unit or ("share" if metric.kind == "proportion" else "")
@@ -367,7 +392,7 @@ def _row(
     row["anytime_high"] = sequence.high if isfinite(sequence.high) else None
     row["anytime_p"] = sequence.p
     base = abs(one.mean_control or 0.0)
-    scaled = NormalPosterior(prior.mean * base, prior.sd * base) if prior and base else None
+    scaled = prior.scaled(base) if prior and base else None
     after = normal_posterior(effect.value, stretched, scaled)
     down = metric.direction == "down"
     row["chance_to_win"] = after.chance_to_win(lower_is_better=down)

@@ -39,6 +39,21 @@ RESULTS = (
 )
 
 
+def registry_root(text: str) -> str:
+    """The folder of a registry, as a notebook's parameter names it; empty stays empty.
+
+    Raises:
+        ContractError: It is not a full path: a notebook runs in a folder of its own, which is
+            pruned, and a registry there would be lost.
+    """
+    if text and not Path(text).is_absolute():
+        raise ContractError(
+            f"name the folder of the registry by its full path; {text!r} would lie in the folder "
+            "of this run"
+        )
+    return text
+
+
 def register(plan: TestPlan, root: str | Path) -> TestPlan:
     """Seal a plan in the registry.
 
@@ -90,16 +105,26 @@ def find_plan(experiment: str, root: str | Path) -> TestPlan:
     raise ContractError(f"no plan of {experiment} is registered; a readout would be exploratory")
 
 
-def record_result(readout: Readout, decision: Decision, root: str | Path, day: str) -> None:
+def registered_plan(experiment: str, root: str | Path) -> TestPlan | None:
+    """The sealed plan of an experiment; ``None`` where there is none, or no root is named."""
+    known = plans(root) if root and experiment else []
+    return next((plan for plan in known if plan.experiment == experiment), None)
+
+
+def record_result(readout: Readout, decision: Decision, root: str | Path, day: str = "") -> str:
     """Write what a look showed and what was decided.
 
     Args:
         readout: Of the look.
         decision: About it.
         root: Of the runs.
-        day: When (ISO).
+        day: When (ISO); empty where the data have no days.
+
+    Returns:
+        What was written, in a sentence.
     """
-    _day(day)
+    if day:
+        _day(day)
     rows = []
     for row in readout.rows.to_dict("records"):
         if row["reason"]:
@@ -116,6 +141,9 @@ def record_result(readout: Readout, decision: Decision, root: str | Path, day: s
         }
         rows.append({name: _plain(found.get(name)) for name in RESULTS})
     _append(Path(root), {"kind": "result", "experiment": readout.plan.experiment, "rows": rows})
+    look = f"look {readout.look}" if readout.look else "a peek"
+    word = "row" if len(rows) == 1 else "rows"
+    return f"{len(rows)} {word} of {look} at {readout.plan.experiment}: written to {FILE}."
 
 
 def results(root: str | Path) -> pd.DataFrame:

@@ -56,9 +56,11 @@ def _guardrail_verdict(plan: TestPlan, metric: Metric, row: Mapping[str, Any], l
     effect = row["effect"] if up else -row["effect"]
     # Passed at the last look by the fixed test; before it, by what is valid at any time.
     p = row["p_adjusted"] if last else row["anytime_p"]
-    if p is not None and p <= plan.alpha:
-        return "passes: not worse by more than the margin"
     error = (row["high"] - row["low"]) / 2
+    if p is not None and p <= plan.alpha:
+        if effect + error < 0:
+            return "passes: worse, but not by more than the margin"
+        return "passes: not worse by more than the margin"
     if effect + error < 0 and effect < -margin:
         return "alarm: worse by more than the margin" if last else "alarm: seems worse"
     if last:

@@ -16,7 +16,9 @@ from journeylab.figures.style import (
     INK,
     SOFT,
     WARN,
+    beside,
     finding,
+    in_corner,
     label_lines,
     percent,
     thousands,
@@ -98,7 +100,7 @@ def hazard_ratios(
     ax.plot(coefficients["hazard_ratio"], rows, "o", color=ACCENT, markersize=7, zorder=3)
     for row, entry in zip(rows, coefficients.itertuples(index=False), strict=True):
         text = f"{entry.hazard_ratio:.2f} ({entry.ci_low:.2f} to {entry.ci_high:.2f})"
-        _beside(ax, row, text)
+        beside(ax, row, text)
     ax.set_xscale("log")
     reach = max(1.25, float(high.max()), 1 / float(low.min())) ** 1.1
     ax.set(xlim=(1 / reach, reach), ylim=(-0.6, len(coefficients) - 0.4))
@@ -147,7 +149,7 @@ def calibration(
             color=colour, markerfacecolor=face, markeredgewidth=1.6, markersize=6.5, zorder=3,
         )  # fmt: skip
     if not table["inside"].all():
-        _key(ax, "hollow: the prediction lies outside the interval", WARN)
+        in_corner(ax, "hollow: the prediction lies outside the interval", WARN)
     ax.set(xlim=(-0.02 * top, top), ylim=(-0.02 * top, top))
     ax.set(xlabel=f"Predicted {what}", ylabel="Observed share")
     ax.xaxis.set_major_formatter(FuncFormatter(percent))
@@ -182,7 +184,7 @@ def list_outcomes(
         colour = ACCENT if name == follow else GREYS[0]
         ax.hlines(row, low, high, color=colour, linewidth=2.5)
         ax.plot(share, row, "o", color=colour, markersize=7)
-        _beside(ax, row, f"{percent(round(share, 3))} of {count:,}", colour)
+        beside(ax, row, f"{percent(round(share, 3))} of {count:,}", colour)
     ax.set(xlim=(0, min(1.0, float(filled["ci_high"].max()) * 1.1)), ylim=(-0.6, len(filled) - 0.4))
     ax.set_yticks(rows, filled["list"])
     ax.xaxis.set_major_formatter(FuncFormatter(percent))
@@ -214,21 +216,6 @@ def _counts_below(ax: Axes, at_risk: pd.DataFrame, days: dict[str, float]) -> No
         )  # fmt: skip
         for name, day in days.items():
             put(day, height, f"{row[name]:,}", "center", SOFT)
-
-
-def _beside(ax: Axes, row: float, text: str, colour: str = SOFT) -> None:
-    ax.annotate(
-        text, xy=(1, row), xycoords=ax.get_yaxis_transform(), xytext=(8, 0),
-        textcoords="offset points", ha="left", va="center", color=colour, fontsize=9.5,
-        annotation_clip=False,
-    )  # fmt: skip
-
-
-def _key(ax: Axes, text: str, colour: str) -> None:
-    ax.annotate(
-        text, (0, 1), xycoords="axes fraction", xytext=(6, -4), textcoords="offset points",
-        ha="left", va="top", color=colour, fontsize=9,
-    )  # fmt: skip
 
 
 def waiting_curve(
@@ -279,6 +266,7 @@ def score_by_time(
     title: str,
     subtitle: str | None = None,
     follow: str = "hazard",
+    x_label: str = "Days ahead",
 ) -> Axes:
     """A score of each forecast through time, lines labelled at their ends.
 
@@ -290,6 +278,7 @@ def score_by_time(
         title: The finding.
         subtitle: What is shown, of whom.
         follow: The forecast in the accent colour, with its band.
+        x_label: What time counts.
     """
     lines = {}
     models = list(dict.fromkeys(by_time["model"]))
@@ -312,7 +301,7 @@ def score_by_time(
                 linestyle=styles[number % len(styles)],
             )  # fmt: skip
         lines[line] = name
-    ax.set(xlim=(float(by_time["time"].min()), float(by_time["time"].max())), xlabel="Days ahead")
+    ax.set(xlim=(float(by_time["time"].min()), float(by_time["time"].max())), xlabel=x_label)
     label = {"brier": "Brier score (lower is better)", "auc": "AUC (0.5 is a coin)"}[metric]
     ax.set_ylabel(label)
     shown = sorted(by_time["time"].unique(), reverse=True)
@@ -326,7 +315,11 @@ def score_by_time(
 
 
 def hazard_through_time(
-    shape: pd.DataFrame, ax: Axes, title: str, subtitle: str | None = None
+    shape: pd.DataFrame,
+    ax: Axes,
+    title: str,
+    subtitle: str | None = None,
+    event: str = "the event",
 ) -> Axes:
     """Rate of the event through time for a few kinds of customers.
 
@@ -335,6 +328,7 @@ def hazard_through_time(
         ax: Where to draw.
         title: The finding.
         subtitle: What is shown, of whom.
+        event: What it is, e.g. ``a purchase``.
     """
     groups = list(dict.fromkeys(shape["group"]))
     shades = np.linspace(0, 1, len(groups)) if len(groups) > 1 else [0.5]
@@ -346,7 +340,7 @@ def hazard_through_time(
         lines[line] = group
     ax.set(xlim=(float(shape["time"].min()), float(shape["time"].max())))
     ax.set_ylim(0, float(shape["hazard"].max()) * 1.08)
-    ax.set(xlabel="Days without the event so far", ylabel="Events per customer and 30 days")
+    ax.set(xlabel=f"Days without {event} so far", ylabel="Events expected in 30 days")
     ax.xaxis.set_major_formatter(FuncFormatter(thousands))
     finding(ax, title, subtitle)
     for text in label_lines(ax, lines):
@@ -354,7 +348,13 @@ def hazard_through_time(
     return ax
 
 
-def reasons_map(size: pd.DataFrame, ax: Axes, title: str, subtitle: str | None = None) -> Axes:
+def reasons_map(
+    size: pd.DataFrame,
+    ax: Axes,
+    title: str,
+    subtitle: str | None = None,
+    x_label: str = "Days ahead",
+) -> Axes:
     """What the forecast rests on, covariate by time: the darker, the more.
 
     Args:
@@ -363,6 +363,7 @@ def reasons_map(size: pd.DataFrame, ax: Axes, title: str, subtitle: str | None =
         ax: Where to draw.
         title: The finding.
         subtitle: What is shown, of whom.
+        x_label: What time counts.
     """
     values = size.to_numpy(float)
     top = float(values.max()) or 1.0
@@ -377,7 +378,7 @@ def reasons_map(size: pd.DataFrame, ax: Axes, title: str, subtitle: str | None =
     ax.set_xticks(range(size.shape[1]), [thousands(float(time)) for time in size.columns])
     ax.set_yticks(range(size.shape[0]), [str(name).replace("_", " ") for name in size.index])
     ax.grid(visible=False)
-    ax.set_xlabel("Days ahead")
+    ax.set_xlabel(x_label)
     for side in ("left", "bottom"):
         ax.spines[side].set_visible(False)
     finding(ax, title, subtitle)
@@ -413,7 +414,7 @@ def skill_by_origin(
         ax.hlines(y, mine["skill_low"], mine["skill_high"], color=colour, linewidth=1.8)
         ax.plot(mine["skill"], y, markers[number % len(markers)], color=colour, markersize=6)
         for row, value in zip(y, mine["skill"], strict=True):
-            _beside(ax, row, f"{name}  {percent(round(value, 2))}", colour)
+            beside(ax, row, f"{name}  {percent(round(value, 2))}", colour)
     ax.set_yticks(range(len(origins)), origins[::-1])
     low, high = float(own["skill_low"].min()), float(own["skill_high"].max())
     ax.set(xlim=(min(0.0, low) - 0.02, high + 0.02), ylim=(-0.5, len(origins) - 0.5))

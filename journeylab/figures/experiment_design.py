@@ -10,12 +10,11 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from journeylab.estimate import Estimate
-from journeylab.experiments import Boundaries, NormalPosterior, Readout
+from journeylab.experiments import Belief, Boundaries, Readout
 from journeylab.figures.style import (
     ACCENT,
     GREYS,
     INK,
-    SOFT,
     WARN,
     WASH,
     finding,
@@ -51,7 +50,7 @@ def mde_by_week(weeks: pd.DataFrame, ax: Axes, metric: str, wanted_percent: floa
             if len(reached)
             else f"An effect of {wanted_percent:.3g} % is not found within {last['week']:.0f} weeks"
         )
-    ax.set(xlabel="Weeks since the start", ylabel=f"Smallest effect found, % of {metric}")
+    ax.set(xlabel="Weeks since the start", ylabel=f"Smallest change found, % of {metric}")
     ax.set(xlim=(weeks["week"].min() - 0.2, weeks["week"].max()), ylim=(0, None))
     finding(ax, title, "Hollow: beyond the days that history shows")
     label_lines(ax, {own: "adjusted", plain: "plain"})
@@ -79,18 +78,27 @@ def power_curve(curve: pd.DataFrame, ax: Axes, metric: str, customers: int, want
     ax.set(xlabel=f"True effect, % of {metric}", ylabel="Chance of finding it", ylim=(0, 1.02))
     ax.set(xlim=(0, curve["effect_percent"].max()))
     ax.yaxis.set_major_formatter(FuncFormatter(percent))
-    found = {
-        name: curve.loc[curve[name] >= wanted, "effect_percent"].min()
-        for name in ("power", "power_plain")
-    }
+    found = {name: _reached(curve, name, wanted) for name in ("power", "power_plain")}
     title = f"{customers:,} customers do not find these effects with {percent(wanted)}"
     if np.isfinite(found["power"]):
         title = f"{customers:,} customers find {found['power']:.3g} % in {percent(wanted)} of tests"
-    if np.isfinite(found["power_plain"]):
+    if np.isfinite(found["power_plain"]) and found["power_plain"] > 1.005 * found["power"]:
         title += f"; unadjusted, {found['power_plain']:.3g} %"
     finding(ax, title, "Chance that the test stops for the effect, by its true size")
     label_lines(ax, {own: "adjusted", plain: "plain", **labels})
     return ax
+
+
+def _reached(curve: pd.DataFrame, column: str, wanted: float) -> float:
+    """Effect at which the chance reaches what is wanted, between the points of the curve."""
+    chance, effect = (curve[name].to_numpy(float) for name in (column, "effect_percent"))
+    at = int(np.argmax(chance >= wanted))
+    if chance[at] < wanted:
+        return float("nan")
+    if at == 0:
+        return float(effect[0])
+    share = (wanted - chance[at - 1]) / (chance[at] - chance[at - 1])
+    return float(effect[at - 1] + share * (effect[at] - effect[at - 1]))
 
 
 def boundaries(families: Mapping[str, Boundaries], ax: Axes, chosen: str) -> Axes:
@@ -216,47 +224,44 @@ def aa_quantiles(p_values: ArrayLike, uniform_p: float, ax: Axes) -> Axes:
     return ax
 
 
-def posterior(
-    after: NormalPosterior, rope: float, ax: Axes, metric: str, unit: str, mark: str = ""
-) -> Axes:
+def posterior(after: Belief, rope: float, ax: Axes, metric: str, unit: str, mark: str = "") -> Axes:
     """What is believed of an effect, with the region that makes no practical difference.
 
     Args:
-        after: The posterior, in ``unit``.
+        after: The posterior, in ``unit``; a share is drawn in percentage points.
         rope: Half-width of that region, in ``unit``; 0 draws none.
         ax: Where to draw.
         metric: Its name.
         unit: Of the effect.
         mark: What the title begins with, from ``Readout.mark``.
     """
+    if unit == "share":
+        after, rope, unit = after.scaled(100.0), 100 * rope, "percentage points"
     x = np.linspace(after.mean - 4 * after.sd, after.mean + 4 * after.sd, 401)
-    y = norm.pdf(x, after.mean, after.sd)
+    y = -np.gradient([after.chance_above(float(at)) for at in x], x)
     ax.fill_between(x, y, where=(x > 0).tolist(), color=ACCENT, alpha=0.25, linewidth=0)
     ax.fill_between(x, y, where=(x <= 0).tolist(), color=WARN, alpha=0.25, linewidth=0)
     ax.plot(x, y, color=INK, linewidth=1.4)
+    below = "What is believed after the test"
     if rope > 0:
         ax.axvspan(-rope, rope, color=WASH, zorder=0)
-        share = after.rope(-rope, rope)[1]
-        ax.annotate(
-            f"no practical difference\n{percent(round(share, 3))}",
-            (0, y.max()),
-            # Zero may lie at the very edge: the words stand on its inner side.
-            xytext=(4 if after.mean > 0 else -4, -2),
-            textcoords="offset points",
-            ha="left" if after.mean > 0 else "right",
-            va="top",
-            color=SOFT,
-            fontsize=9,
-        )
+        inside = _chance(after.rope(-rope, rope)[1])
+        below = f"What is believed after the test; shaded: no practical difference, {inside}"
     ax.axvline(0, color=GREYS[1], linewidth=0.8)
     ax.set(xlabel=f"Effect on {metric}, {unit}", yticks=[], ylim=(0, None))
     finding(
         ax,
         f"{mark}The effect on {metric} is above zero with a chance of "
-        f"{percent(round(after.chance_above(), 3))}",
-        "What is believed after the test",
+        f"{_chance(after.chance_above())}",
+        below,
     )
     return ax
+
+
+def _chance(share: float) -> str:
+    if 0.001 <= share <= 0.999:
+        return percent(round(share, 3))
+    return "less than 0.1 %" if share < 0.5 else "more than 99.9 %"
 
 
 def guardrail_lights(readout: Readout, ax: Axes) -> Axes:
@@ -268,7 +273,7 @@ def guardrail_lights(readout: Readout, ax: Axes) -> Axes:
     """
     rows = readout.rows[(readout.rows["role"] == "guardrail") & (readout.rows["reason"] == "")]
     down = {m.name for m in readout.plan.guardrails if m.direction == "down"}
-    names = []
+    names, ends = [], [0.0, 100.0]
     for place, row in enumerate(rows.to_dict("records")):
         sign = 1 if row["metric"] in down else -1
         margin = row["margin"] or 1.0
@@ -283,9 +288,12 @@ def guardrail_lights(readout: Readout, ax: Axes) -> Axes:
         ax.plot(middle, place, shape, color=color, markersize=8)
         word = "passes" if passes else "does not pass" if alarm else "open"
         names.append(f"{row['metric']}\n{row['arm']}: {word}")
+        ends += [low, high]
     ax.axvline(100, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     ax.axvline(0, color=GREYS[2], linewidth=0.8)
     ax.set_yticks(range(len(names)), names)
+    room = 0.05 * (max(ends) - min(ends))
+    ax.set_xlim(min(ends) - room, max(ends) + room)
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="Harm, % of the margin (100: as bad as allowed)")
     ax.grid(visible=False, axis="y")
     ax.xaxis.set_major_formatter(FuncFormatter(thousands))

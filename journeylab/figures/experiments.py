@@ -112,6 +112,7 @@ def effect_path(
     for ax in panels:
         ax.axhline(0, color=FAINT, linewidth=1, zorder=1)
         ax.set_xlabel("Days since exposure")
+        ax.set_xlim(-0.5, float(daily["day"].max()) + 0.5)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         ax.yaxis.set_major_formatter(FuncFormatter(_points if unit == "share" else thousands))
     finding(left, title, subtitle)
@@ -190,12 +191,13 @@ def split_by_slice(
     key = slices.columns[0]
     total = slices[list(arms)].sum(axis=1).to_numpy(float)
     rows = np.arange(len(slices))[::-1]
-    treatments = list(arms)[1:]
+    treatments, ends = list(arms)[1:], []
     for at, arm in enumerate(treatments):
         share = slices[arm].to_numpy(float) / np.maximum(total, 1)
         reach = 3.29 * np.sqrt(arms[arm] * (1 - arms[arm]) / np.maximum(total, 1))
         where = rows + 0.16 * (at - (len(treatments) - 1) / 2)
         ax.hlines(where, arms[arm] - reach, arms[arm] + reach, color=GREYS[2], linewidth=5)
+        ends += [*(arms[arm] - reach), *(arms[arm] + reach), *share]
         off = slices["p_holm"].to_numpy(float) < 0.01
         for broken, colour, face in ((False, ACCENT, ACCENT), (True, WARN, "white")):
             own = off == broken
@@ -208,6 +210,8 @@ def split_by_slice(
             str(arm), (arms[arm], 1), xycoords=("data", "axes fraction"), xytext=(4, -3),
             textcoords="offset points", va="top", color=SOFT, fontsize=9,
         )  # fmt: skip
+    room = 0.05 * (max(ends) - min(ends))
+    ax.set_xlim(min(ends) - room, max(ends) + room)
     labels = slices[key]
     if pd.api.types.is_datetime64_any_dtype(labels):
         labels = labels.dt.strftime("%d %b")
@@ -252,6 +256,9 @@ def _intervals(
         )  # fmt: skip
     ax.set_yticks(rows, names)
     ax.set_ylim(-0.6, len(names) - 0.4)
+    ends = np.array([0.0, *low[np.isfinite(low)], *high[np.isfinite(high)]])
+    room = 0.05 * (ends.max() - ends.min() or 1.0)
+    ax.set_xlim(ends.min() - room, ends.max() + room)
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6))

@@ -303,6 +303,23 @@ def _apart(
     return placed
 
 
+def beside(ax: Axes, row: float, text: str, colour: str = SOFT) -> None:
+    """Write ``text`` right of the Axes, at the height of a row."""
+    ax.annotate(
+        text, xy=(1, row), xycoords=ax.get_yaxis_transform(), xytext=(8, 0),
+        textcoords="offset points", ha="left", va="center", color=readable(colour), fontsize=9.5,
+        annotation_clip=False,
+    )  # fmt: skip
+
+
+def in_corner(ax: Axes, text: str, colour: str = SOFT) -> None:
+    """Write ``text`` small in the upper left corner of the Axes, e.g. what a mark means."""
+    ax.annotate(
+        text, (0, 1), xycoords="axes fraction", xytext=(6, -4), textcoords="offset points",
+        ha="left", va="top", color=readable(colour), fontsize=9,
+    )  # fmt: skip
+
+
 def shade(
     ax: Axes, start: float | date | np.datetime64, end: float | date | np.datetime64, label: str
 ) -> None:
@@ -325,36 +342,6 @@ def shade(
             va="top",
             ha="left",
         )
-
-
-def beside(ax: Axes, row: float, text: str, colour: str = SOFT) -> None:
-    """Letter a row at the right edge of the Axes."""
-    ax.annotate(
-        text,
-        (1, row),
-        xycoords=("axes fraction", "data"),
-        xytext=(8, 0),
-        textcoords="offset points",
-        va="center",
-        ha="left",
-        color=readable(colour),
-        fontsize=9,
-        annotation_clip=False,
-    )
-
-
-def key(ax: Axes, text: str, colour: str) -> None:
-    """Say in the upper left corner what a mark means, in its colour."""
-    ax.annotate(
-        text,
-        (0, 1),
-        xycoords="axes fraction",
-        xytext=(4, -4),
-        textcoords="offset points",
-        va="top",
-        color=readable(colour),
-        fontsize=9,
-    )
 
 
 def thousands(value: float, position: int | None = None) -> str:

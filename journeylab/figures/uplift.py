@@ -17,7 +17,7 @@ from journeylab.figures.style import (
     WARN,
     beside,
     finding,
-    key,
+    in_corner,
     label_lines,
     percent,
     thousands,
@@ -147,7 +147,7 @@ def calibration(table: pd.DataFrame, ax: Axes, title: str, subtitle: str | None 
     for side in (ax.xaxis, ax.yaxis):
         side.set_major_formatter(FuncFormatter(thousands))
     if not table["inside"].all():
-        key(ax, "hollow: the prediction lies outside the interval", WARN)
+        in_corner(ax, "hollow: the prediction lies outside the interval", WARN)
     finding(ax, title, subtitle)
     return ax
 

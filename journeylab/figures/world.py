@@ -20,6 +20,7 @@ from journeylab.figures.style import (
     SOFT,
     WARN,
     WASH,
+    beside,
     finding,
     percent,
     thousands,
@@ -71,7 +72,7 @@ def moment_ratios(
             markerfacecolor="white" if off else colour, markeredgewidth=1.6,
         )  # fmt: skip
         here, there = (_amount(entry[name], entry["unit"]) for name in ("world", "real"))
-        _beside(ax, row, f"{here}  ({other} {there})", WARN if off else SOFT)
+        beside(ax, row, f"{here}  ({other} {there})", WARN if off else SOFT)
         reach = max(reach, high, 1 / low)
     reach = min(reach, 60.0) ** 1.08
     ax.set_xscale("log")
@@ -240,7 +241,7 @@ def funnel(steps: pd.DataFrame, ax: Axes, title: str, subtitle: str | None = Non
             if np.isfinite(entry["observed"])
             else "none closed"
         )
-        _beside(ax, row, f"{seen}, true {percent(round(entry['true'], 3))}")
+        beside(ax, row, f"{seen}, true {percent(round(entry['true'], 3))}")
     names = steps["step"].str.replace("_", " ") + "\nof " + steps["of"].str.replace("_", " ")
     ax.set_yticks(rows, names)
     ax.xaxis.set_major_formatter(FuncFormatter(percent))
@@ -307,7 +308,7 @@ def hasty_effects(effects: pd.DataFrame, ax: Axes, title: str, subtitle: str | N
     rows = np.arange(len(effects))[::-1]
     _estimates(ax, rows, effects.rename(columns={"hasty": "effect"}), effects["true"], WARN)
     for row, entry in zip(rows, effects.to_dict("records"), strict=True):
-        _beside(ax, row, f"{_signed(100 * entry['hasty'])}, true {_signed(100 * entry['true'])}")
+        beside(ax, row, f"{_signed(100 * entry['hasty'])}, true {_signed(100 * entry['true'])}")
     ax.set_yticks(
         rows, [f"{e['channel']}\n{e['touches']:,} touches" for e in effects.to_dict("records")]
     )
@@ -339,7 +340,7 @@ def experiments(
     for row, entry, spoilt in zip(rows, table.to_dict("records"), bad, strict=True):
         text = f"{_signed(100 * entry['effect'], 2)}, true {_signed(100 * entry['true'], 2)}"
         text += "\nsplit is broken" if spoilt else ""
-        _beside(ax, row, text, WARN if spoilt else SOFT)
+        beside(ax, row, text, WARN if spoilt else SOFT)
     names = [
         f"{e['test'].replace('_', ' ')}\n{e['arm'].replace('_', ' ')}"
         for e in table.to_dict("records")
@@ -386,14 +387,6 @@ def _key_below(ax: Axes, handles: Sequence[Line2D | Patch], columns: int = 3) ->
             handles=list(handles), loc="outside lower left", ncols=columns, fontsize=9,
             labelcolor=SOFT, columnspacing=1.4, handletextpad=0.5,
         )  # fmt: skip
-
-
-def _beside(ax: Axes, row: float, text: str, colour: str = SOFT) -> None:
-    ax.annotate(
-        text, xy=(1, row), xycoords=ax.get_yaxis_transform(), xytext=(8, 0),
-        textcoords="offset points", ha="left", va="center", color=colour, fontsize=9.5,
-        annotation_clip=False,
-    )  # fmt: skip
 
 
 def _amount(value: float, unit: str) -> str:
