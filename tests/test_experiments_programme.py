@@ -437,16 +437,20 @@ def test_prospects_are_what_simulated_programmes_find():
     assert len(prospects(0.03, 0.01)) == 1
 
 
-def test_a_registered_plan_is_found_by_its_name_and_the_registry_by_its_full_path(tmp_path):
+def test_a_registered_plan_is_found_by_its_name_and_the_registry_by_its_file(tmp_path):
     assert registered_plan("first", "") is None
     assert registered_plan("first", tmp_path) is None
     register(PLAN, tmp_path)
     assert registered_plan("first", tmp_path).sealed
     assert registered_plan("second", tmp_path) is None
-    assert registry_root(str(tmp_path)) == str(tmp_path)
+    assert registry_root(str(tmp_path / "experiments.jsonl")) == str(tmp_path)
     assert registry_root("") == ""
-    with pytest.raises(ContractError, match="full path"):
+    with pytest.raises(ContractError, match="a file called experiments.jsonl; got 'tests'"):
         registry_root("tests")
     shown = _shown(registered_plan("first", tmp_path))
     said = record_result(shown, decide(shown), tmp_path)
     assert said == "1 row of look 2 at first: written to experiments.jsonl."
+    written = (tmp_path / "experiments.jsonl").read_bytes()
+    again = record_result(shown, decide(shown), tmp_path)
+    assert again == "1 row of look 2 at first: in experiments.jsonl already."
+    assert (tmp_path / "experiments.jsonl").read_bytes() == written

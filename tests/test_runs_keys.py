@@ -201,3 +201,55 @@ def test_a_live_database_is_never_taken_from_the_cache(project):
         fingerprint=lambda source: "x",
     )
     assert not plan.instances["20_second"].cacheable
+
+
+@pytest.fixture
+def with_file(tmp_path):
+    """A notebook that takes a file, and may write to it."""
+    source = 'plan_file: str = ""  # a plan\nwrite_plan: bool = False  # write it'
+    write_cells(
+        tmp_path / "notebooks" / "10_plan.ipynb",
+        [cell(source, "parameters"), cell("decision('Go.')", "decision")],
+    )
+    return tmp_path / "notebooks"
+
+
+def test_a_file_that_a_parameter_names_is_found_from_where_one_stands_and_shown_short(
+    with_file, tmp_path
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    given = {"relative/plan.json": "relative/plan.json", str(here / "plan.json"): "plan.json"}
+    for text, shown in given.items():
+        plan = make_plan(with_file, ["plan"], parameters={"plan_file": text}, caller=here)
+        one = plan.instances["10_plan"]
+        real = str(here / text)
+        assert one.injected["plan_file"] == real
+        assert one.parameters["plan_file"] == plan.asked["plan_file"] == shown
+        assert plan.sources == {real: shown}
+    plain = make_plan(with_file, ["plan"], caller=here).instances["10_plan"]
+    assert plain.files == {}
+    assert plain.cacheable
+
+
+def test_the_content_of_a_file_that_a_parameter_names_counts(with_file, tmp_path):
+    def key():
+        plan = make_plan(
+            with_file, ["plan"], parameters={"plan_file": "plan.json"}, caller=tmp_path
+        )
+        return KeyMaker(tmp_path).key(plan.instances["10_plan"], {})
+
+    absent = key()
+    (tmp_path / "plan.json").write_text("{}")
+    first = key()
+    assert first.digest == key().digest
+    (tmp_path / "plan.json").write_text('{"looks": 3}')
+    other = key()
+    assert len({absent.digest, first.digest, other.digest}) == 3
+    assert {part for part in first.parts if first.parts[part] != other.parts[part]} == {"files"}
+
+
+def test_what_writes_outside_its_run_is_never_taken_from_the_cache(with_file, tmp_path):
+    for asked in (False, True):
+        plan = make_plan(with_file, ["plan"], parameters={"write_plan": asked}, caller=tmp_path)
+        assert plan.instances["10_plan"].cacheable is not asked

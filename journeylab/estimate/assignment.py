@@ -8,13 +8,15 @@ anything that knows md5 finds the same arm.
 from collections.abc import Mapping, Sequence
 from hashlib import md5
 from math import isfinite
+from typing import TYPE_CHECKING
 
-import ibis
-import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 
 from journeylab.errors import ContractError
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
 
 _DIGITS = 13
 _SPACE = 16**_DIGITS
@@ -112,17 +114,19 @@ def assigned_frame(
 
 
 def assigned(
-    units: ir.Table,
+    units: "ir.Table",
     salt: str,
     shares: Mapping[str, float],
     *,
     unit: str = "customer_id",
     stratum: str | None = None,
-) -> ir.Table:
+) -> "ir.Table":
     """The same in the engine: ``units`` with ``variant``; arguments as for ``assigned_frame``.
 
     A unit found in two strata may get two arms here; ``assigned_frame`` refuses it.
     """
+    import ibis
+
     if stratum is None:
         digits = _digits(units[unit], salt)
         return units.mutate(variant=_arm(digits, thresholds(shares)))
@@ -158,19 +162,25 @@ def _cuts(shares: Mapping[str, float]) -> list[int]:
     return [round(float(end) * _PLACES) for end in ends]
 
 
-def _digits(identifier: ir.StringValue, salt: str) -> ir.StringValue:
+def _digits(identifier: "ir.StringValue", salt: str) -> "ir.StringValue":
+    import ibis
+
     return (ibis.literal(f"{salt}:") + identifier).hexdigest("md5").substr(0, _DIGITS)
 
 
-def _arm(digits: ir.StringValue, ends: Sequence[tuple[str, str]]) -> ir.StringValue:
+def _arm(digits: "ir.StringValue", ends: Sequence[tuple[str, str]]) -> "ir.StringValue":
+    import ibis
+
     arm = ibis.literal(ends[-1][0])
     for name, end in reversed(ends[:-1]):
         arm = (digits < end).ifelse(name, arm)
     return arm
 
 
-def _place(digits: ir.StringValue) -> ir.IntegerValue:
+def _place(digits: "ir.StringValue") -> "ir.IntegerValue":
     """The first five digits as a number, found in the alphabet: engines have no common word."""
+    import ibis
+
     alphabet = ibis.literal("0123456789abcdef")
     value = ibis.literal(0, type="int64")
     for at in range(5):

@@ -5,11 +5,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal, localcontext
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import duckdb
-import ibis
-import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -26,7 +23,9 @@ from journeylab.estimate.moments import (
     capped_at,
     check_metrics,
 )
-from journeylab.tables import collect
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
 
 STATUS = "status"
 # Decimals of a floating point column that are kept; those of DECIMAL and integers all are.
@@ -36,7 +35,7 @@ _Objects = NDArray[np.object_]
 
 
 def moments(
-    table: ir.Table,
+    table: "ir.Table",
     metrics: Sequence[Metric],
     *,
     by: Sequence[Literal["stratum", "day", "cluster"]] = (),
@@ -82,13 +81,15 @@ def moments(
     return replace(found, left_out=pd.DataFrame(out, columns=list(LEFT_OUT)))
 
 
-def value_counts(table: ir.Table, metric: Metric) -> pd.DataFrame:
+def value_counts(table: "ir.Table", metric: Metric) -> pd.DataFrame:
     """How many customers of each variant have each value of a metric.
 
     Returns:
         ``variant, value, customers``, sorted; customers without a value or with a ``status`` are
         left out. It is all that quantiles, ranks and distribution functions need.
     """
+    from journeylab.tables import collect
+
     rows = table.filter(table.variant.notnull())
     if STATUS in rows.columns:
         rows = rows.filter(rows[STATUS].isnull())
@@ -105,7 +106,7 @@ def value_counts(table: ir.Table, metric: Metric) -> pd.DataFrame:
 
 
 def freeze_caps(
-    table: ir.Table, metrics: Sequence[Metric], *, by_outcomes: bool = False
+    table: "ir.Table", metrics: Sequence[Metric], *, by_outcomes: bool = False
 ) -> tuple[Metric, ...]:
     """Fix the caps of metrics by what was measured before the exposure.
 
@@ -137,9 +138,11 @@ def freeze_caps(
 
 
 def _scanned(
-    table: ir.Table, keys: Sequence[str], metrics: Sequence[Metric]
+    table: "ir.Table", keys: Sequence[str], metrics: Sequence[Metric]
 ) -> tuple["_Plan", pd.DataFrame]:
     """One row per cell and status, with the plan by which to read it."""
+    import duckdb
+
     plan = _Plan(table, metrics, _WIDTH, masked=False)
     try:
         sums = plan.collected(keys)
@@ -166,7 +169,7 @@ class _Plan:
     """Columns and sums that the metrics need, each asked for once."""
 
     def __init__(
-        self, rows: ir.Table, metrics: Sequence[Metric], width: int, *, masked: bool
+        self, rows: "ir.Table", metrics: Sequence[Metric], width: int, *, masked: bool
     ) -> None:
         self.rows, self.metrics, self.width, self.masked = rows, metrics, width, masked
         self.columns: dict[tuple[Any, ...], str] = {}
@@ -184,6 +187,8 @@ class _Plan:
 
     def collected(self, keys: Sequence[str]) -> pd.DataFrame:
         """One row per cell and status: ``keys``, ``status``, ``rows``, counts and sums as text."""
+        from journeylab.tables import collect
+
         own: dict[str, ir.Value] = {}
         for key in keys:
             column = self.rows[key]
@@ -237,6 +242,8 @@ class _Plan:
 
     def _column(self, metric: Metric, name: str) -> str:
         """A column as whole numbers: capped, 0 or 1 in a proportion, missing where the own is."""
+        import ibis
+
         outcome = name in metric.outcome_columns
         cap = metric.cap_at if outcome else None
         share = metric.kind == "proportion" and outcome
@@ -278,7 +285,7 @@ class _Plan:
         return np.array(whole, dtype=object)
 
 
-def _product(wide: ir.Table, left: str, right: str) -> ir.NumericValue:
+def _product(wide: "ir.Table", left: str, right: str) -> "ir.NumericValue":
     one, two = wide[left], wide[right]
     if one.type().is_integer() and two.type().is_integer():
         return one * two
@@ -291,16 +298,18 @@ def _product(wide: ir.Table, left: str, right: str) -> ir.NumericValue:
     return one * two
 
 
-def _decimals(value: ir.Value) -> int:
+def _decimals(value: "ir.Value") -> int:
     """How many digits stand behind the point of a column of whole or decimal numbers."""
     return (value.type().scale or 0) if value.type().is_decimal() else 0
 
 
-def _whole(rows: ir.Table, name: str, width: int) -> tuple[ir.Value, int]:
+def _whole(rows: "ir.Table", name: str, width: int) -> "tuple[ir.Value, int]":
     """A column as DECIMAL, and how many decimals its whole number (cents, millionths) has.
 
     DECIMAL keeps its decimals behind the point; a floating point column is multiplied first.
     """
+    import ibis
+
     column = rows[name]
     kind = column.type()
     if kind.is_boolean():
@@ -317,8 +326,10 @@ def _whole(rows: ir.Table, name: str, width: int) -> tuple[ir.Value, int]:
     raise ContractError(f"{name} must be a number, money or yes/no; it is {kind}")
 
 
-def _positive(rows: ir.Table, name: str) -> ir.IntegerValue:
+def _positive(rows: "ir.Table", name: str) -> "ir.IntegerValue":
     """1 above zero, else 0; missing where the column has no value."""
+    import ibis
+
     column = rows[name]
     if column.type().is_boolean():
         return column.cast("int64")
@@ -328,7 +339,7 @@ def _positive(rows: ir.Table, name: str) -> ir.IntegerValue:
     return above
 
 
-def _present(rows: ir.Table, name: str) -> ir.BooleanValue:
+def _present(rows: "ir.Table", name: str) -> "ir.BooleanValue":
     column = rows[name]
     there = column.notnull()
     if column.type().is_floating():
@@ -336,7 +347,9 @@ def _present(rows: ir.Table, name: str) -> ir.BooleanValue:
     return there
 
 
-def _literal(cap: float, rows: ir.Table, name: str, scale: int) -> ir.Value:
+def _literal(cap: float, rows: "ir.Table", name: str, scale: int) -> "ir.Value":
+    import ibis
+
     kind = rows[name].type()
     scaled = cap * 10**scale if kind.is_floating() else cap
     places = 0 if kind.is_floating() else scale
@@ -344,7 +357,7 @@ def _literal(cap: float, rows: ir.Table, name: str, scale: int) -> ir.Value:
     return ibis.literal(number).cast(f"decimal({_WIDTH}, {places})")
 
 
-def _with_cap(metric: Metric, table: ir.Table, column: str = "") -> Metric:
+def _with_cap(metric: Metric, table: "ir.Table", column: str = "") -> Metric:
     """The metric with its cap taken from a column, unless it is frozen or has none."""
     if metric.cap is None or metric.cap_at is not None:
         return metric

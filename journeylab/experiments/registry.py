@@ -40,18 +40,19 @@ RESULTS = (
 
 
 def registry_root(text: str) -> str:
-    """The folder of a registry, as a notebook's parameter names it; empty stays empty.
+    """The folder of the registry that a notebook's parameter names; empty stays empty.
+
+    Args:
+        text: Path of a file called ``experiments.jsonl``, there or not there yet.
 
     Raises:
-        ContractError: It is not a full path: a notebook runs in a folder of its own, which is
-            pruned, and a registry there would be lost.
+        ContractError: The file is called otherwise.
     """
-    if text and not Path(text).is_absolute():
-        raise ContractError(
-            f"name the folder of the registry by its full path; {text!r} would lie in the folder "
-            "of this run"
-        )
-    return text
+    if not text:
+        return ""
+    if Path(text).name != FILE:
+        raise ContractError(f"a registry is a file called {FILE}; got {text!r}")
+    return str(Path(text).parent)
 
 
 def register(plan: TestPlan, root: str | Path) -> TestPlan:
@@ -112,7 +113,7 @@ def registered_plan(experiment: str, root: str | Path) -> TestPlan | None:
 
 
 def record_result(readout: Readout, decision: Decision, root: str | Path, day: str = "") -> str:
-    """Write what a look showed and what was decided.
+    """Write what a look showed and what was decided; what stands there already is left alone.
 
     Args:
         readout: Of the look.
@@ -140,10 +141,14 @@ def record_result(readout: Readout, decision: Decision, root: str | Path, day: s
             "shipped": shipped,
         }
         rows.append({name: _plain(found.get(name)) for name in RESULTS})
-    _append(Path(root), {"kind": "result", "experiment": readout.plan.experiment, "rows": rows})
+    line = {"kind": "result", "experiment": readout.plan.experiment, "rows": rows}
     look = f"look {readout.look}" if readout.look else "a peek"
     word = "row" if len(rows) == 1 else "rows"
-    return f"{len(rows)} {word} of {look} at {readout.plan.experiment}: written to {FILE}."
+    said = f"{len(rows)} {word} of {look} at {readout.plan.experiment}"
+    if any(known == line for _, known in _lines(Path(root))):
+        return f"{said}: in {FILE} already."
+    _append(Path(root), line)
+    return f"{said}: written to {FILE}."
 
 
 def results(root: str | Path) -> pd.DataFrame:

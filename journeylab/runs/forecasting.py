@@ -99,8 +99,10 @@ def _blocked(instance: Instance, failing: set[str]) -> Forecast | None:
 def _why(
     instance: Instance, key: ContentKey, manifest: Mapping[str, Any], entry: dict[str, Any] | None
 ) -> str:
-    if not instance.cacheable:
+    if instance.live:
         return "a live database can change unseen"
+    if instance.writes:
+        return f"it is asked to write outside its run ({', '.join(instance.writes)})"
     if entry is None:
         return "never run here"
     changed = changes(instance, key, manifest, entry)

@@ -28,6 +28,7 @@ PART_WORDS = {
     "parameters": "its parameters",
     "upstream": "what it reads from other notebooks",
     "data": "its data",
+    "files": "a file it was given",
     "sources": "the package",
     "environment": "Python, the lock or an installed version",
 }
@@ -40,7 +41,8 @@ class ContentKey:
     """What the results of one notebook rest on.
 
     Attributes:
-        parts: Hash of the code, parameters, upstream results, data, package sources, environment.
+        parts: Hash of the code, parameters, upstream results, data, files that parameters name,
+            package sources, environment.
         sources: Hash of each module of the package that is reached.
         digest: One hash (64 hex digits) of all parts, of the secret pseudonyms are made with, and
             of whether ids are kept as they are.
@@ -86,6 +88,7 @@ class KeyMaker:
                 {name: _readable(upstream[needed]) for name, needed in instance.reads.items()}
             ),
             "data": instance.data_fingerprint or "",
+            "files": _hash({name: _content(path) for name, path in instance.files.items()}),
             "sources": _hash(sources),
             "environment": self._environment,
         }
@@ -133,6 +136,12 @@ def _readable(outputs: dict[str, str] | None) -> dict[str, str] | None:
     if outputs is None:
         return None
     return {path: value for path, value in outputs.items() if not path.startswith("figures/")}
+
+
+def _content(path: str) -> str | None:
+    """Hash of a file; None where there is none yet."""
+    file = Path(path)
+    return sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def _hash(content: object) -> str:

@@ -56,9 +56,32 @@ class Instance:
     data_fingerprint: str | None = None
 
     @property
+    def live(self) -> bool:
+        """Whether its data are a live database, of which only rows are counted."""
+        return self.data is not None and "://" in self.data
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Parameters that name a file (they end with ``_file``), and where it lies."""
+        return {
+            name: str(self.injected.get(name, value))
+            for name, value in self.parameters.items()
+            if _names_file(name, value)
+        }
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Parameters by which it is to write outside its run (``write_...``, set to true)."""
+        return tuple(
+            name
+            for name, value in self.parameters.items()
+            if name.startswith("write_") and value is True
+        )
+
+    @property
     def cacheable(self) -> bool:
-        """Whether its data can be told to be the same: of a live database only rows are counted."""
-        return self.data is None or "://" not in self.data
+        """Whether what it did before may stand for it."""
+        return not self.live and not self.writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +164,19 @@ def make_plan(
     instances = _expand(targets, settings, over, paths, notebook_at)
     settings.refuse_unused({instance.notebook.name for instance in instances.values()})
     order = _ordered(instances)
-    placed = {name: _place_data(instances[name], caller) for name in order}
+    placed = {name: _place_files(_place_data(instances[name], caller), caller) for name in order}
     sources = {
         str(instance.injected["data"]): instance.data
         for instance in placed.values()
         if instance.data is not None
         and instance.injected.get("data", instance.data) != instance.data
     }
+    for instance in placed.values():
+        sources |= {
+            path: str(instance.parameters[name])
+            for name, path in instance.files.items()
+            if path != instance.parameters[name]
+        }
     for instance in placed.values():
         given_seed = instance.parameters.get("seed")
         if isinstance(given_seed, int) and given_seed < 0:
@@ -430,11 +459,47 @@ def _place_data(instance: Instance, caller: Path) -> Instance:
     )
 
 
+def _place_files(instance: Instance, caller: Path) -> Instance:
+    """Make files that parameters name absolute for the kernel, and short for everyone else.
+
+    They need not be there: a registry begins with its first entry.
+    """
+    real: dict[str, Value] = {}
+    shown: dict[str, Value] = {}
+    for name, value in instance.injected.items():
+        if _names_file(name, value):
+            text = str(value)
+            real[name] = str((caller / Path(text).expanduser()).resolve())
+            shown[name] = _short_path(text)
+    if not real:
+        return instance
+    return replace(
+        instance,
+        bindings=instance.bindings | {k: v for k, v in shown.items() if k in instance.bindings},
+        parameters=instance.parameters | shown,
+        injected=instance.injected | real,
+    )
+
+
+def _names_file(name: str, value: Value) -> bool:
+    return (
+        name.rpartition(".")[2].endswith("_file")
+        and isinstance(value, str)
+        and bool(value)
+        and not value.startswith("@")
+    )
+
+
+def _short_path(given: str) -> str:
+    """A path as everyone may see it."""
+    return given if not given.startswith(("~", "/")) else Path(given).name
+
+
 def _real_and_shown(given: str, caller: Path) -> tuple[str, str]:
     """A data source as the kernel gets it, and as everyone else may see it."""
     path = caller / Path(given).expanduser()
     if "://" not in given and path.exists() and not _is_data_set(given):
-        return str(path.resolve()), given if not given.startswith(("~", "/")) else path.name
+        return str(path.resolve()), _short_path(given)
     return given, hide_credentials(given)
 
 
@@ -444,6 +509,8 @@ def _shown_value(name: str, value: Value, caller: Path) -> Value:
         return value
     if name.rpartition(".")[2] == "data":
         return _real_and_shown(value, caller)[1]
+    if _names_file(name, value):
+        return _short_path(value)
     return hide_credentials(value)
 
 

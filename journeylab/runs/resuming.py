@@ -30,8 +30,8 @@ def plan_again(
         manifest: Of the run.
         notebooks: Their folder.
         caller: What relative data sources are relative to; the working directory by default.
-        places: Where data lie now, as ``data`` or ``notebook.data``: a manifest names no folder of
-            a machine.
+        places: Where data and files lie now, as ``data``, ``x_file`` or ``notebook.data``: a
+            manifest names no folder of a machine.
         fingerprint: As for ``make_plan``.
 
     Raises:
@@ -41,8 +41,9 @@ def plan_again(
     if request is None:
         raise RunError(f"{manifest.get('run')} does not say what was asked for: it is too old")
     for name in places or {}:
-        if name.rpartition(".")[2] != "data":
-            raise RunError(f"only the place of data may be given anew, not {name!r}")
+        own = name.rpartition(".")[2]
+        if own != "data" and not own.endswith("_file"):
+            raise RunError(f"only the place of data or of a file may be given anew, not {name!r}")
     try:
         return make_plan(
             notebooks,
@@ -160,7 +161,12 @@ def _refuse_stale(plan: Plan, manifest: Mapping[str, Any], folder: Path) -> None
             for needed in instance.needs
         }
         key = keys.key(instance, upstream)
-        changed = [words for part, words in PART_WORDS.items() if _differ(part, entry, key.parts)]
+        changed = [
+            words
+            for part, words in PART_WORDS.items()
+            # a file that the notebook itself wrote to is no longer as it found it
+            if _differ(part, entry, key.parts) and not (part == "files" and instance.writes)
+        ]
         if changed:
             raise RunError(
                 f"{name} was done in {folder.name}, but since then {' and '.join(changed)} "

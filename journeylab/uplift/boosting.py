@@ -194,7 +194,7 @@ def bin_rows(
 
     def of(wanted: Cells, limit: int | None) -> Bins:
         if (wanted, limit) not in made:
-            part = _thinned(np.flatnonzero(np.isin(cells, wanted)), limit)
+            part = _thinned(np.flatnonzero(np.isin(cells, wanted)), limit).astype(np.int32)
             made[wanted, limit] = Bins(part, cut, stays=not folds.many)
         return made[wanted, limit]
 
@@ -278,9 +278,11 @@ def boost(
         return made, start
 
     with ThreadPoolExecutor(max(1, threads)) as workers:
-        list(workers.map(grow, in_turn.values()))
+        # A single worker is this thread itself: memory that one stage freed serves the next.
+        spread = workers.map if threads > 1 else map
+        list(spread(grow, in_turn.values()))
         rounds = [_least([one.losses[place] for _, one, place in own], trees) for own in of_fold]
-        kept = list(workers.map(keep, range(len(rounds))))
+        kept = list(spread(keep, range(len(rounds))))
     checked = tuple(
         tuple(
             Check(part, one.model, one.start, one.held[place].rows, one.grown)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from journeylab.errors import ContractError
 from journeylab.estimate import Estimate, Measured
@@ -221,7 +221,7 @@ def _choose(
     found = {name: _mean(scores, told[name], criterion) for name in candidates}
     best = max(candidates, key=lambda name: found[name].value)
     top = found[best]
-    bar = float(norm.ppf(1 - _FALSE_ALARM / len(candidates)))
+    bar = float(ndtri(1 - _FALSE_ALARM / len(candidates)))
     text = f"{criterion} {top.value:.4g} (standard error {top.standard_error:.2g})"
     if not top.value > bar * top.standard_error:
         return "flat", (

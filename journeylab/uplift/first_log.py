@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import sqrt
 
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from journeylab.errors import ContractError
 
@@ -55,7 +55,7 @@ def first_log(
     n = len(rows)
     deviation = float(rows[outcome].std(ddof=1))
     alike = float(rows[outcome].corr(rows[before])) if rows[before].std() > 0 else 0.0
-    reach = float(norm.ppf(1 - alpha / (2 * arms)) + norm.ppf(power))
+    reach = float(ndtri(1 - alpha / (2 * arms)) + ndtri(power))
     found = []
     for share in shares:
         out, each = round(n * share), round(n * (1 - share) / arms)

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from journeylab.errors import ContractError
 from journeylab.estimate import Measured
@@ -103,7 +103,7 @@ def group_effects(
         # Folds overlap a little: an edge lies halfway between the middles of two groups.
         middle = [float(np.median(told[group == label])) for label in labels]
         edges[str(arm)] = tuple((low + high) / 2 for low, high in pairwise(middle))
-        half = float(norm.ppf((1 + level) / 2))
+        half = float(ndtri((1 + level) / 2))
         for place, label in enumerate(labels):
             rows.append(
                 {

@@ -173,6 +173,7 @@ def learn(
     stages: list[FinalStage] = []
     everyone = learner == "dr" or len(trial.arms) == 2
     binned = bin_rows(features, folds, settings.bins) if everyone else None
+    rows: Ints | None
     for place in range(1, len(trial.arms)):
         if learner == "x":
             if not folds.alone:
@@ -180,10 +181,12 @@ def learn(
             target, weight, rows = imputed_targets(nuisance, apart, place)
         else:
             target, weight, rows = _target(nuisance, learner, place)
+        if everyone:
+            rows = None
         bins = binned or bin_rows(features, folds, settings.bins, rows=rows)
         stage = fit_final_stage(
             features, target, weight, folds, bins, settings, nuisance.seed + place,
-            rows=None if everyone else rows, threads=nuisance.threads,
+            rows=rows, threads=nuisance.threads,
         )  # fmt: skip
         stages.append(stage)
     late = Late(lambda: np.column_stack([one.held_out(features, folds) for one in stages]))
