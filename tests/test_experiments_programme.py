@@ -445,7 +445,7 @@ def test_a_registered_plan_is_found_by_its_name_and_the_registry_by_its_file(tmp
     assert registered_plan("second", tmp_path) is None
     assert registry_root(str(tmp_path / "experiments.jsonl")) == str(tmp_path)
     assert registry_root("") == ""
-    with pytest.raises(ContractError, match="a file called experiments.jsonl; got 'tests'"):
+    with pytest.raises(ContractError, match=r"a file called experiments\.jsonl; got 'tests'"):
         registry_root("tests")
     shown = _shown(registered_plan("first", tmp_path))
     said = record_result(shown, decide(shown), tmp_path)

@@ -307,6 +307,9 @@ def test_columns_of_numbers_are_formatted_and_others_left_alone(cells, head, exp
         ((-3.5, -6.1, -0.9, "EUR"), "−€3.50", "−€6.10 to −€0.90"),
         ((12, 10, 15, "customers"), "12", "10 to 15"),
         ((5.0, 5.0, 5.0, "weeks"), "5", "5 to 5"),
+        # an end beside zero is not shown as zero: that would hide on which side it lies
+        ((10.2, -0.4, 22.0, "%"), "10.2\xa0%", "−0.4 to 22.0\xa0%"),
+        ((10.0, 0.0, 20.0, "%"), "10\xa0%", "0 to 20\xa0%"),
     ],
 )
 def test_an_estimate_shows_the_digits_that_its_interval_supports(entry, value, interval):
@@ -366,6 +369,12 @@ def test_rows_of_unlike_size_have_digits_of_their_own():
         ["revenue", "2.5", "0.7 to 4.4"],
         ["visits", "0.026", "0.009 to 0.042"],
     ]
+
+
+def test_an_end_beside_zero_is_not_shown_as_zero():
+    frame = pd.DataFrame({"effect": [0.627, 1.45], "low": [-0.03, 0.4], "high": [1.28, 2.5]})
+    table = readable_table(read_html(frame.to_html(index=False))[0])
+    assert texts(table.body) == [["0.63", "−0.03 to 1.28"], ["1.4", "0.4 to 2.5"]]
 
 
 def test_low_and_high_that_hold_nothing_stay_two_columns():

@@ -89,7 +89,7 @@ def past_tests(root: str | Path, plan: TestPlan) -> PastTests:
     effects = effects[effects["experiment"] != plan.experiment].reset_index(drop=True)
     priors: dict[str, EffectPrior] = {}
     surrogates: dict[str, Surrogate] = {}
-    notes = []
+    lacking: dict[str, list[str]] = {}
     for metric in plan.metrics:
         own = effects[effects["metric"] == metric.name]
         try:
@@ -97,7 +97,8 @@ def past_tests(root: str | Path, plan: TestPlan) -> PastTests:
                 own["effect"].to_numpy(float), own["error"].to_numpy(float)
             )
         except FitError as error:
-            notes.append(f"{metric.name}: {error}")
+            lacking.setdefault(str(error), []).append(metric.name)
+    notes = [f"{', '.join(names)}: {reason}" for reason, names in lacking.items()]
     for name, target in plan.surrogates.items():
         try:
             surrogates[name] = validate_surrogate(past_pairs(effects, name, target))

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 from math import floor, isfinite, log10, nan
 
 from journeylab.report.cleaning import Cell
-from journeylab.report.numbers import SHARES, SPACE, column, is_empty, separated
+from journeylab.report.numbers import (
+    SHARES,
+    SPACE,
+    column,
+    is_empty,
+    separated,
+    telling_zero,
+)
 
 # As pandas prints them, to the letter: among texts, "none" may be an answer or a test's arm.
 _PRINTED_EMPTY = frozenset({"None", "NaN", "nan", "NaT", "<NA>", "-"})
@@ -166,8 +173,13 @@ def _digits(lows: Sequence[float], highs: Sequence[float]) -> list[int] | None:
         return None
     middle = wide[len(wide) // 2]
     if wide[-1] <= _ALIKE * wide[0]:
-        return [_decimals(middle)] * len(halves)
-    return [_decimals(half if isfinite(half) and half > 0 else middle) for half in halves]
+        own = [_decimals(middle)] * len(halves)
+    else:
+        own = [_decimals(half if isfinite(half) and half > 0 else middle) for half in halves]
+    return [
+        telling_zero(digits, low, high) if isfinite(low) and isfinite(high) else digits
+        for digits, low, high in zip(own, lows, highs, strict=True)
+    ]
 
 
 def _decimals(half: float) -> int:

@@ -131,10 +131,18 @@ def _decimals(value: float, low: float, high: float) -> int:
     if half <= 0:
         text = number(value)
         return len(text.partition(".")[2]) if "e" not in text else 6
-    decimals = max(0, min(8, 1 - floor(log10(half))))
+    decimals = telling_zero(max(0, min(8, 1 - floor(log10(half)))), low, high)
     # whole numbers with a whole interval are counts
     whole = all(float(x).is_integer() for x in (value, low, high))
     return 0 if whole else decimals
+
+
+def telling_zero(decimals: int, low: float, high: float) -> int:
+    """Decimals, or up to two more where an end would read as zero and lies beside it."""
+    for more in (decimals, decimals + 1, decimals + 2):
+        if all(not end or abs(end) >= 0.5 * 10.0**-more for end in (low, high)):
+            return more
+    return decimals
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
