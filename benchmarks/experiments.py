@@ -166,17 +166,18 @@ def queries(file: str) -> Callable[[], object]:
     """How often the engine is asked."""
     import ibis
 
-    from journeylab.estimate import moments, scans
+    from journeylab import tables
+    from journeylab.estimate import moments
 
     rows = ibis.duckdb.connect().read_parquet(file)
-    collect, asked = scans.collect, [0]
+    collect, asked = tables.collect, [0]
 
     def counted(*args: object, **options: object) -> object:
         asked[0] += 1
         return collect(*args, **options)  # type: ignore[arg-type]
 
     def call() -> int:
-        scans.collect = counted  # type: ignore[assignment]
+        tables.collect = counted  # type: ignore[assignment]
         moments(rows, _metrics())  # type: ignore[arg-type]
         return asked[0]
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from journeylab import tables
 from journeylab.errors import ContractError
 from journeylab.estimate import (
     Metric,
@@ -17,7 +18,6 @@ from journeylab.estimate import (
     moments,
     moments_of_frame,
     moments_of_sums,
-    scans,
     value_counts,
 )
 
@@ -74,8 +74,8 @@ def test_one_scan_gives_the_moments_that_numpy_gives_in_every_cell():
 
 def test_all_metrics_are_counted_in_one_query(monkeypatch):
     asked = []
-    collect = scans.collect
-    monkeypatch.setattr(scans, "collect", lambda *a, **k: asked.append(1) or collect(*a, **k))
+    collect = tables.collect
+    monkeypatch.setattr(tables, "collect", lambda *a, **k: asked.append(1) or collect(*a, **k))
     moments(in_engine(customers(), revenue="decimal(18, 2)", pre="decimal(18, 2)"), METRICS)
     assert len(asked) == 1
 
