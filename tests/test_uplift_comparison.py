@@ -107,8 +107,8 @@ def test_guessed_propensities_and_unknown_names_are_refused():
     frame, _ = world(300, 6, slope=0.0)
     with pytest.raises(ContractError, match="observational differences are no effects"):
         compared(frame, propensity="estimate")
-    with pytest.raises(ContractError, match="unknown learners: forest"):
-        compared(frame, learners=("forest",))
+    with pytest.raises(ContractError, match="unknown learners: wood"):
+        compared(frame, learners=("wood",))
     with pytest.raises(ContractError, match="criterion must be autoc or qini_rate"):
         compared(frame, criterion="gini")
 

@@ -154,7 +154,7 @@ def test_held_out_effects_of_one_fit_rank_no_better_than_chance_where_there_is_n
         frame, _, _ = world(400, seed, slope=0.0, share=0.7)
         nuisance = fit_nuisance(trial_of(frame), 3, rng=seed, trees=trees)
         scores, own = nuisance.scores(), []
-        for learner in ("s", "r", "dr", "pooled"):
+        for learner in ("s", "r", "dr", "pooled", "forest"):
             found = autoc(scores, learn(nuisance, learner, trees).held_out[:, 0], "arm 1")
             own.append(found.value / found.standard_error if found.standard_error > 0 else 0.0)
         places.append(own)
@@ -184,7 +184,7 @@ def test_clusters_stay_in_one_fold():
     assert (folds == folds[:, :1]).all()
 
 
-@pytest.mark.parametrize("learner", ["s", "t", "x", "r", "dr", "pooled"])
+@pytest.mark.parametrize("learner", ["s", "t", "x", "r", "dr", "pooled", "forest"])
 def test_same_seed_same_bytes_whatever_the_threads(learner):
     frame, _, _ = world(800, 5)
     told = [
@@ -194,7 +194,7 @@ def test_same_seed_same_bytes_whatever_the_threads(learner):
     assert told[0] == told[1]
 
 
-@pytest.mark.parametrize("learner", ["s", "x", "r", "dr", "pooled"])
+@pytest.mark.parametrize("learner", ["s", "x", "r", "dr", "pooled", "forest"])
 def test_every_learner_finds_who_is_changed(learner):
     frame, effects, _ = world(3000, 6)
     fit = fitted(frame, learner=learner)

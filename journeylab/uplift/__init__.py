@@ -16,7 +16,6 @@ from journeylab.uplift.advice import (
     go_or_not,
     groups_finding,
     in_words,
-    learner_words,
     policy_finding,
     ranked_by,
     ranking_finding,
@@ -43,6 +42,7 @@ from journeylab.uplift.effects import EffectFit, fit_effects
 from journeylab.uplift.excursion import ExcursionFit, excursion_effects, fatigue, recent_waves
 from journeylab.uplift.first_log import first_log
 from journeylab.uplift.groups import GroupedEffects, group_effects
+from journeylab.uplift.learner_words import learner_words
 from journeylab.uplift.observational import (
     ObservationalEstimate,
     adjusted_or_refused,

@@ -11,24 +11,12 @@ from journeylab.estimate import Measured
 from journeylab.uplift.comparison import RANDOM, SELECTED, Comparison
 from journeylab.uplift.design import Design
 from journeylab.uplift.effects import EffectFit
+from journeylab.uplift.learner_words import learner_words
 from journeylab.uplift.meta_learners import learn
 from journeylab.uplift.policy_value import PolicyValue
 from journeylab.uplift.randomisation import Randomisation
 
 _EXPLAINED = ("x", "r", "dr", "pooled")
-_WORDS = {
-    SELECTED: "selected by the rule",
-    RANDOM: "by chance",
-    "s": "one model for all arms (S)",
-    "t": "a model per arm (T)",
-    "x": "imputed differences (X)",
-    "r": "residuals (R)",
-    "dr": "doubly robust scores (DR)",
-    "pooled": "linear, arms pooled",
-    "average": "average of learners",
-    "response": "who buys anyway",
-    "flat": "the same for all (flat)",
-}
 _NOT_SHOWN = (SELECTED, RANDOM, "flat", "response")
 
 
@@ -81,14 +69,10 @@ def ranked_by(compared: Comparison) -> str:
     return str(table.groupby("learner", sort=False)["autoc"].mean().idxmax())
 
 
-def learner_words(learner: str) -> str:
-    """What a learner is called on a page."""
-    return _WORDS.get(learner, learner)
-
-
 def in_words(table: pd.DataFrame) -> pd.DataFrame:
     """The same with learners called as on a page."""
-    return table.assign(learner=[learner_words(str(name)) for name in table["learner"]])
+    named = [name for name in ("learner", "other") if name in table.columns]
+    return table.assign(**{name: table[name].map(learner_words) for name in named})
 
 
 def groups_finding(pairs: pd.DataFrame, arm: str) -> str:

@@ -12,7 +12,8 @@ from journeylab.errors import ContractError
 from journeylab.estimate import Estimate, Measured
 from journeylab.uplift.effects import EffectFit
 from journeylab.uplift.folds import make_folds
-from journeylab.uplift.meta_learners import AVERAGED, Learner, Learnt, average, learn
+from journeylab.uplift.learner_words import learner_words
+from journeylab.uplift.meta_learners import LEARNERS, Learner, Learnt, average, averaged, learn
 from journeylab.uplift.nuisance import aipw, fit_nuisance
 from journeylab.uplift.scores import Floats, Ints, Scores
 from journeylab.uplift.settings import Trees
@@ -23,6 +24,7 @@ Criterion = Literal["autoc", "qini_rate"]
 SELECTED, RANDOM = "selected", "random"
 ALWAYS: tuple[Learner, ...] = ("s", "response", "flat")
 _STATISTICS = {"autoc": autoc, "qini_rate": qini_rate}
+_CRITERION_WORDS: dict[Criterion, str] = {"autoc": "AUTOC", "qini_rate": "QINI-rate"}
 # The chance to prefer a ranking where none is better than the average, over all candidates.
 _FALSE_ALARM = 0.05
 
@@ -33,9 +35,8 @@ class Comparison:
 
     Attributes:
         table: One row per candidate, ``selected`` first: ``learner, arm``; ``autoc, qini_rate``,
-            each with ``_error, _low, _high``; ``over_s``: AUTOC less that of the S-learner on the
-            same rows, with ``_error, _low, _high``. Every number is from rows that the learner has
-            not seen; those of ``selected`` from rows that the choice has not seen either.
+            each with ``_error, _low, _high``. Every number is from rows that the learner has not
+            seen; those of ``selected`` from rows that the choice has not seen either.
         choices: What was chosen for each outer fold, from the rows of the others alone.
         chosen: What the held-out rows of all outer folds together choose; maybe ``flat``. Its own
             line in the table is that of a winner; what to expect of it is the line ``selected``.
@@ -71,6 +72,25 @@ class Comparison:
         own = self.measured(learner, arm, statistic)
         return own.minus(self.measured(other, arm, statistic)).estimate(level)
 
+    def differences(
+        self, learner: str, arm: str, statistic: Criterion = "autoc", level: float = 0.95
+    ) -> pd.DataFrame:
+        """The same against every other candidate: what a choice gains on each simpler one.
+
+        Differences of ``selected`` are free of the choice; those of a learner that was chosen for
+        its figures here are a winner's.
+
+        Returns:
+            One row per other candidate, in the order of ``table``: ``learner, arm, other, gain,
+            ci_low, ci_high`` in the unit of the statistic.
+        """
+        rows = []
+        for other in (name for name in self.table["learner"].unique() if name != learner):
+            known = self.difference(learner, other, arm, statistic, level)
+            rows.append((learner, arm, other, known.value, known.ci_low, known.ci_high))
+        columns = ["learner", "arm", "other", "gain", "ci_low", "ci_high"]
+        return pd.DataFrame(rows, columns=columns)
+
 
 def compare(
     frame: pd.DataFrame,
@@ -79,7 +99,7 @@ def compare(
     control: str,
     covariates: Sequence[str],
     *,
-    learners: Sequence[Learner] = ("x", "r", "dr", "pooled", "average"),
+    learners: Sequence[Learner] = ("x", "r", "dr", "pooled", "forest", "average"),
     propensity: Propensity,
     folds: int = 3,
     inner_folds: int = 3,
@@ -136,7 +156,8 @@ def compare(
     trial = read_trial(
         frame, outcome, arm, control, covariates, propensity, clusters=clusters, unit=unit
     )
-    wanted = _wanted(learners)
+    parts = averaged(len(trial))
+    wanted = _wanted(learners, parts)
     generator = np.random.default_rng(rng)
     outer = make_folds(trial.arm, trial.clusters, folds, generator)
     names = (*wanted, RANDOM, SELECTED)
@@ -147,7 +168,7 @@ def compare(
     for fold in outer.range:
         held = np.flatnonzero(outer.of_row == fold)
         known = trial.take(np.flatnonzero(outer.of_row != fold))
-        learnt = _learn_all(known, wanted, inner_folds, generator, base, final, threads)
+        learnt = _learn_all(known, wanted, parts, inner_folds, generator, base, final, threads)
         inner = learnt[wanted[0]].nuisance
         own = {name: one.held_out for name, one in learnt.items()}
         choice, _ = _choose(inner.scores(), own, criterion)
@@ -156,7 +177,7 @@ def compare(
         predicted[held] = learnt[wanted[0]].nuisance.expected(features)
         for name in wanted:
             told[name][held] = (
-                np.mean([told[part][held] for part in AVERAGED], axis=0)
+                np.mean([told[part][held] for part in parts], axis=0)
                 if name == "average"
                 else learnt[name].effects(features)
             )
@@ -183,20 +204,19 @@ def compare(
     )
 
 
-def _wanted(learners: Sequence[Learner]) -> tuple[Learner, ...]:
-    """The learners in the order in which they are learnt; an average needs its parts before it."""
-    asked = {*ALWAYS, *learners, *(AVERAGED if "average" in learners else ())}
-    order: tuple[Learner, ...] = (
-        "s", "t", "x", "r", "dr", "pooled", "average", "response", "flat",
-    )  # fmt: skip
-    if unknown := sorted(asked - set(order)):
-        raise ContractError(f"unknown learners: {', '.join(unknown)}; there are {', '.join(order)}")
-    return tuple(name for name in order if name in asked)
+def _wanted(learners: Sequence[Learner], parts: tuple[Learner, ...]) -> tuple[Learner, ...]:
+    """The learners in the order in which they are learnt."""
+    asked = {*ALWAYS, *learners, *(parts if "average" in learners else ())}
+    if unknown := sorted(asked - set(LEARNERS)):
+        known = ", ".join(LEARNERS)
+        raise ContractError(f"unknown learners: {', '.join(unknown)}; there are {known}")
+    return tuple(name for name in LEARNERS if name in asked)
 
 
 def _learn_all(
     trial: Trial,
     wanted: tuple[Learner, ...],
+    parts: tuple[Learner, ...],
     folds: int,
     generator: np.random.Generator,
     base: Trees | None,
@@ -207,7 +227,7 @@ def _learn_all(
     found: dict[Learner, Learnt] = {}
     for name in wanted:
         if name == "average":
-            found[name] = average([found[part] for part in AVERAGED])
+            found[name] = average([found[part] for part in parts])
         else:
             found[name] = learn(nuisance, name, final, apart=found.get("t"))
     return found
@@ -222,17 +242,19 @@ def _choose(
     best = max(candidates, key=lambda name: found[name].value)
     top = found[best]
     bar = float(ndtri(1 - _FALSE_ALARM / len(candidates)))
-    text = f"{criterion} {top.value:.4g} (standard error {top.standard_error:.2g})"
+    words = _CRITERION_WORDS[criterion]
+    text = f"{words} {top.value:.4g} (standard error {top.standard_error:.2g})"
+    name = learner_words(best)
     if not top.value > bar * top.standard_error:
         return "flat", (
-            f"no ranking is better than chance: the best, {best}, has {text}, and the best of "
+            f"no ranking is better than chance: the best, {name}, has {text}, and the best of "
             f"{len(candidates)} must exceed {bar:.2f} standard errors"
         )
     if "average" in told and best != "average":
         gap = top.minus(found["average"])
         if gap.value <= gap.standard_error:
-            return "average", f"{best} has {text}; the average of the learners is not told from it"
-    return best, f"{best} has the highest {text}"
+            return "average", f"{name} has {text}; the average of the learners is not told from it"
+    return best, f"{name} has the highest {text}"
 
 
 def _mean(scores: Scores, effects: Floats, criterion: Criterion) -> Measured:
@@ -258,7 +280,6 @@ def _row(
 ) -> dict[str, str | float]:
     row: dict[str, str | float] = {"learner": name, "arm": arm}
     found = {key: of(scores, rankings[name][arm], arm) for key, of in _STATISTICS.items()}
-    found["over_s"] = found["autoc"].minus(autoc(scores, rankings["s"][arm], arm))
     for key, one in found.items():
         known = one.estimate()
         row |= {

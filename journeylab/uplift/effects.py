@@ -190,7 +190,8 @@ class EffectFit:
             to the customer's effect.
 
         Raises:
-            ContractError: S and T have no final stage; or the arm is unknown.
+            ContractError: S, T and the forest have no final stage that adds up; or the arm is
+                unknown.
         """
         if arm is None and len(self.arms) == 1:
             arm = self.arms[0]
@@ -258,8 +259,9 @@ def fit_effects(
         arm: Column: what each customer was given, by chance.
         control: Label of the arm that effects are measured against.
         covariates: Columns known before the draw.
-        learner: ``s``, ``t``, ``x``, ``r``, ``dr``, ``pooled`` (linear, arms share strength) or
-            ``average`` (of all but T); and the baselines ``response`` and ``flat``.
+        learner: ``s``, ``t``, ``x``, ``r``, ``dr``, ``pooled`` (linear, arms share strength),
+            ``forest`` (honest trees) or ``average`` (of all but T); and the baselines ``response``
+            and ``flat``.
         propensity: Column with the chance of the arm given, or arm -> share, or arm -> column;
             ``"estimate"`` for data without a draw: the result is then marked observational.
         folds: 2 or more.

@@ -96,10 +96,7 @@ def fit_final_stage(
         rows: Those that take part; by default all.
         threads: Folds grown at the same time.
     """
-    own = folds if rows is None else folds.take(rows)
-    part = slice(None) if rows is None else rows
-    goal = target[..., part]
-    ridge = fit_ridge(features[part], goal[..., None], own, weight[part])
+    ridge = fit_ridge(features, target[..., None], folds, weight, rows=rows)
     boosted = boost(binned, target, trees, seed, weight=weight, threads=threads)
     shares = [_share_of(fold, features, target, weight, ridge, boosted) for fold in folds.range]
     spoken = [

@@ -19,6 +19,7 @@ import numpy as np
 from journeylab.uplift.boosting import Features, FoldTrees, Objective, bin_rows, boost
 from journeylab.uplift.covariates import Encoding
 from journeylab.uplift.final_stage import FinalStage, fit_final_stage
+from journeylab.uplift.forest import ForestStage, Residuals, fit_forest
 from journeylab.uplift.nuisance import Nuisance, aipw_effect, arm_flags, predict_arms
 from journeylab.uplift.ridge import Ridge, fit_ridge
 from journeylab.uplift.scores import Floats, Ints
@@ -27,19 +28,29 @@ from journeylab.uplift.settings import (
     NUISANCE_ROWS,
     Trees,
     effect_trees,
+    honest_trees,
     nuisance_trees,
+    pieces,
 )
 from journeylab.uplift.trial import Trial
 
-Learner = Literal["s", "t", "x", "r", "dr", "pooled", "average", "response", "flat"]
+Learner = Literal["s", "t", "x", "r", "dr", "pooled", "forest", "average", "response", "flat"]
+# In the order in which they are learnt: an average needs its parts before it.
 LEARNERS: tuple[Learner, ...] = (
-    "s", "t", "x", "r", "dr", "pooled", "average", "response", "flat",
+    "s", "t", "x", "r", "dr", "pooled", "forest", "average", "response", "flat",
 )  # fmt: skip
-# What "average" is the mean of; T, which learns differences from two noises, is left out.
-AVERAGED: tuple[Learner, ...] = ("s", "x", "r", "dr", "pooled")
 BASELINE_RISK = "expected outcome as control"
 # Looks at the S-learner's path, as shares of the rounds that were grown.
 _LOOKS = 8
+
+
+def averaged(rows: int) -> tuple[Learner, ...]:
+    """What ``average`` is the mean of, in a trial of so many rows.
+
+    T, which learns differences from two noises, is left out; so is the forest where rows are many,
+    for there it costs more than it adds.
+    """
+    return ("s", "x", "r", "dr", "pooled", *(("forest",) if rows < MANY_ROWS else ()))
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +82,7 @@ class Learnt:
         nuisance: The pass.
         late: Makes ``held_out`` when it is first asked for: who only scores others never asks.
         stages: Per arm beside the control, for X, R and DR.
+        forests: The same for the forest.
         outcomes: Outcome models: for S the joint one, for T one per arm.
         pooled: Linear effects of all arms.
         parts: What an average is the mean of.
@@ -82,6 +94,7 @@ class Learnt:
     nuisance: Nuisance
     late: Late
     stages: tuple[FinalStage, ...] = ()
+    forests: tuple[ForestStage, ...] = ()
     outcomes: tuple[FoldTrees, ...] = ()
     pooled: Ridge | None = None
     parts: tuple["Learnt", ...] = ()
@@ -113,7 +126,7 @@ class Learnt:
         features = self.modifiers(features)
         if self.pooled is not None:
             return self.pooled.predict(features)
-        return np.column_stack([stage.predict(features) for stage in self.stages])
+        return np.column_stack([one.predict(features) for one in self.stages or self.forests])
 
     def modifiers(self, features: Features) -> Features:
         """What the final stage sees of new rows."""
@@ -140,8 +153,8 @@ def learn(
     Args:
         nuisance: The pass, which may serve many learners.
         learner: ``s``, ``t``, ``x``, ``r``, ``dr``; ``pooled`` (linear, arms share strength);
-            ``average`` of all but T; ``response`` (a ranking: the expected outcome under the arm,
-            no effect); ``flat`` (everybody gets the average effect).
+            ``forest`` (honest trees); ``average`` of all but T; ``response`` (a ranking: the
+            expected outcome under the arm, no effect); ``flat`` (everybody gets the average).
         trees: Of the final stage, or of T's outcome models; by default by the number of rows.
         apart: What T learnt from the same pass, whose outcome models X needs; else they are learnt.
     """
@@ -150,7 +163,8 @@ def learn(
     if learner == "t":
         return _apart(nuisance, trees or nuisance_trees(len(nuisance.trial)))
     if learner == "average":
-        return average([learn(nuisance, part, trees, apart=apart) for part in AVERAGED])
+        parts = averaged(len(nuisance.trial))
+        return average([learn(nuisance, part, trees, apart=apart) for part in parts])
     if learner == "response":
         return Learnt(learner, nuisance, Late(lambda: nuisance.predicted[:, 1:]))
     if learner == "flat":
@@ -169,6 +183,10 @@ def learn(
         ridge = fit_ridge(features, values[:, 1:] - values[:, :1], folds)
         late = Late(lambda: ridge.held_out(features, folds))
         return Learnt(learner, nuisance, late, pooled=ridge, with_risk=with_risk)
+    if learner == "forest":
+        grown = [_forest(nuisance, features, place) for place in range(1, len(trial.arms))]
+        late = Late(lambda: np.column_stack([one.held_out(features, folds) for one in grown]))
+        return Learnt(learner, nuisance, late, forests=tuple(grown), with_risk=with_risk)
     settings = trees or effect_trees(len(trial))
     stages: list[FinalStage] = []
     everyone = learner == "dr" or len(trial.arms) == 2
@@ -189,6 +207,7 @@ def learn(
             rows=rows, threads=nuisance.threads,
         )  # fmt: skip
         stages.append(stage)
+        del target, weight, rows, bins  # room for those of the next arm
     late = Late(lambda: np.column_stack([one.held_out(features, folds) for one in stages]))
     return Learnt(learner, nuisance, late, stages=tuple(stages), with_risk=with_risk)
 
@@ -223,15 +242,38 @@ def _target(nuisance: Nuisance, learner: Learner, place: int) -> tuple[Floats, F
     trial, predicted = nuisance.trial, nuisance.predicted
     if learner == "dr":
         n = len(trial)
-        return aipw_effect(trial, predicted, place), np.broadcast_to(1.0, n), np.arange(n)
+        everyone = np.arange(n, dtype=np.int32)
+        return aipw_effect(trial, predicted, place), np.broadcast_to(1.0, n), everyone
     return _r_target(trial, predicted, place)
 
 
 def _r_target(trial: Trial, predicted: Floats, place: int) -> tuple[Floats, Floats, Ints]:
-    share, row_weight, rows = _pair(trial, place)
-    left = (trial.arm == place) - share
-    mean = share * predicted[:, place] + (1 - share) * predicted[:, 0]
-    return (trial.outcome - mean) / left, row_weight * left**2, rows
+    left = residuals(trial, predicted, place)
+    for rows in pieces(len(trial)):
+        left.outcome[rows] /= left.arm[rows]
+        left.weight[rows] *= left.arm[rows] ** 2
+    return left.outcome, left.weight, _rows_of_pair(trial, place)
+
+
+def residuals(trial: Trial, predicted: Floats, place: int) -> Residuals:
+    """What is left of outcomes and of one arm, among it and the control, of all rows."""
+    left = Residuals(*(np.empty(len(trial)) for _ in range(3)))
+    known = _knows_both(trial, place)
+    for rows in pieces(len(trial)):
+        share, left.weight[rows] = _pair_at(trial, place, known, rows)
+        mean = share * predicted[rows, place] + (1 - share) * predicted[rows, 0]
+        left.arm[rows] = (trial.arm[rows] == place) - share
+        left.outcome[rows] = trial.outcome[rows] - mean
+    return left
+
+
+def _forest(nuisance: Nuisance, features: Features, place: int) -> ForestStage:
+    trial = nuisance.trial
+    return fit_forest(
+        features, residuals(trial, nuisance.predicted, place), nuisance.final_folds,
+        honest_trees(len(trial)), nuisance.seed + place, rows=_rows_of_pair(trial, place),
+        clusters=trial.clusters, threads=nuisance.threads,
+    )  # fmt: skip
 
 
 def imputed_targets(
@@ -248,13 +290,17 @@ def imputed_targets(
     times that of the treated and e times that of the control.
     """
     trial, folds = nuisance.trial, nuisance.final_folds
-    share, row_weight, rows = _pair(trial, place)
-    treated = trial.arm == place
-    weight = row_weight * (treated - share) ** 2
+    weight, known = np.empty(len(trial)), _knows_both(trial, place)
+    for piece in pieces(len(trial)):
+        share, row_weight = _pair_at(trial, place, known, piece)
+        weight[piece] = row_weight * ((trial.arm[piece] == place) - share) ** 2
+    rows = _rows_of_pair(trial, place)
     if apart is None:
-        expected = nuisance.predicted
-        told = np.where(treated, trial.outcome - expected[:, 0], expected[:, place] - trial.outcome)
-        return told, weight, rows
+        expected, gaps = nuisance.predicted, np.empty(len(trial))
+        for piece in pieces(len(trial)):
+            y, treated = trial.outcome[piece], trial.arm[piece] == place
+            gaps[piece] = np.where(treated, y - expected[piece, 0], expected[piece, place] - y)
+        return gaps, weight, rows
     target = np.zeros((folds.count, len(trial)))
     for fold in folds.range:
         for code, other in ((0, place), (place, 0)):
@@ -266,15 +312,30 @@ def imputed_targets(
     return target, weight, rows
 
 
-def _pair(trial: Trial, place: int) -> tuple[Floats, Floats, Ints]:
-    """Chance of an arm among it and the control, weights beside it, and the rows of the two."""
-    rows = np.flatnonzero((trial.arm == place) | (trial.arm == 0))
-    own, other = trial.chances[:, place], trial.chances[:, 0]
-    if np.isnan(own[rows]).any() or np.isnan(other[rows]).any():
+def _rows_of_pair(trial: Trial, place: int) -> Ints:
+    """Rows of an arm and of the control."""
+    return np.flatnonzero((trial.arm == place) | (trial.arm == 0)).astype(np.int32)
+
+
+def _knows_both(trial: Trial, place: int) -> bool:
+    """Whether the chances of an arm and of the control are known for all rows of the two."""
+    lacking = (
+        np.isnan(trial.chances[rows][:, [0, place]]).any(axis=1)
+        & np.isin(trial.arm[rows], (0, place))
+        for rows in pieces(len(trial))
+    )
+    return not any(piece.any() for piece in lacking)
+
+
+def _pair_at(trial: Trial, place: int, known: bool, rows: slice) -> tuple[Floats, Floats]:
+    """Of some rows: the chance of an arm among it and the control, and weights beside it."""
+    if not known:
         # Only the chance of the arm given is known: rows weighted by its inverse stand for a trial
         # in halves.
-        return np.full(len(trial), 0.5), 1 / trial.own_chance, rows
-    return own / (own + other), np.ones(len(trial)), rows
+        own_chance = trial.own_chance_at(rows)
+        return np.full(len(own_chance), 0.5), 1 / own_chance
+    own, other = trial.chances[rows, place], trial.chances[rows, 0]
+    return own / (own + other), np.ones(len(own))
 
 
 def _constant(nuisance: Nuisance) -> Learnt:

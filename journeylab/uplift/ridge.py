@@ -83,7 +83,12 @@ class Ridge:
 
 
 def fit_ridge(
-    features: Features, targets: Floats, folds: Folds, weight: Floats | None = None
+    features: Features,
+    targets: Floats,
+    folds: Folds,
+    weight: Floats | None = None,
+    *,
+    rows: Ints | None = None,
 ) -> Ridge:
     """Fit the effects of all arms together, each model with the penalties that its checks call for.
 
@@ -97,11 +102,13 @@ def fit_ridge(
             arms)`` where each fold's model has its own.
         folds: Of the rows.
         weight: ``(rows,)``, 0 or more.
+        rows: Positions of those that take part, in order; by default all.
     """
-    centre, scale = _moments(features)
-    mean = 1.0 if weight is None else float(weight.mean())
-    cells = folds.cells
-    rows_of = [np.flatnonzero(cells == cell) for cell in range(2 * folds.count)]
+    everyone = np.arange(len(features), dtype=np.int32) if rows is None else rows
+    centre, scale = _moments(features, everyone)
+    mean = 1.0 if weight is None else float(weight[everyone].mean())
+    cells = folds.cells[everyone]
+    rows_of = [everyone[cells == cell] for cell in range(2 * folds.count)]
     own_targets = targets.ndim == 3
 
     @cache
@@ -265,15 +272,16 @@ class _Sums:
         return float(left.sum())
 
 
-def _moments(features: Features) -> tuple[Floats, Floats]:
+def _moments(features: Features, everyone: Ints) -> tuple[Floats, Floats]:
     """Mean and deviation of every column, without its missing numbers; deviation 1 for none."""
     seen, total, squares = (np.zeros(features.shape[1]) for _ in range(3))
-    for rows in pieces(len(features)):
-        seen += np.isfinite(features[rows]).sum(axis=0)
-        total += np.nansum(features[rows], axis=0, dtype=float)
+    for piece in pieces(len(everyone)):
+        own = features[everyone[piece]]
+        seen += np.isfinite(own).sum(axis=0)
+        total += np.nansum(own, axis=0, dtype=float)
     centre = total / np.maximum(seen, 1)
-    for rows in pieces(len(features)):
-        squares += np.nansum((features[rows] - centre) ** 2, axis=0)
+    for piece in pieces(len(everyone)):
+        squares += np.nansum((features[everyone[piece]] - centre) ** 2, axis=0)
     scale = np.sqrt(squares / np.maximum(seen, 1))
     scale[scale < 1e-9 * np.maximum(np.abs(centre), 1)] = 1.0
     return centre, scale

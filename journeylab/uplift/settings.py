@@ -62,6 +62,45 @@ class Trees:
             raise ContractError("trees: leaf, penalty and patience must be 0 or more")
 
 
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """Honest trees of one fold's model and one arm.
+
+    Attributes:
+        groves: Times that the units are divided in two halves, each of which grows trees that the
+            other speaks through.
+        trees: Trees of each half.
+        depth: Splits from root to leaf.
+        leaf: Fewest rows in a leaf, of those that grow the tree.
+        rows: Share of its half that each tree sees (0-1].
+        most: Rows that one tree sees at most.
+        columns: Share of the columns each split sees (0-1].
+        bins: Most cut points of a column.
+    """
+
+    groves: int = 3
+    trees: int = 10
+    depth: int = 8
+    leaf: float = 20.0
+    rows: float = 0.5
+    most: int = 20_000
+    columns: float = 0.7
+    bins: int = 64
+
+    def __post_init__(self) -> None:
+        whole = {"groves": self.groves, "trees": self.trees, "depth": self.depth}
+        if bad := [name for name, value in whole.items() if value < 1]:
+            raise ContractError(f"forest: {', '.join(bad)} must be 1 or more")
+        shares = {"rows": self.rows, "columns": self.columns}
+        if bad := [name for name, value in shares.items() if not 0 < value <= 1]:
+            raise ContractError(f"forest: {', '.join(bad)} must lie in (0, 1]")
+
+
+def honest_trees(rows: int) -> Forest:
+    """Trees of a forest; ``rows`` of the trial: few and large leaves, for effects are faint."""
+    return Forest(leaf=max(10.0, min(rows, MANY_ROWS) / 40))
+
+
 def nuisance_trees(rows: int) -> Trees:
     """Trees for expected outcomes; ``rows`` they learn from."""
     depth, step = (4, 0.1) if rows >= 5_000 else (3, 0.1)
