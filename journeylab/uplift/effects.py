@@ -260,8 +260,8 @@ def fit_effects(
         control: Label of the arm that effects are measured against.
         covariates: Columns known before the draw.
         learner: ``s``, ``t``, ``x``, ``r``, ``dr``, ``pooled`` (linear, arms share strength),
-            ``forest`` (honest trees) or ``average`` (of all but T); and the baselines ``response``
-            and ``flat``.
+            ``forest`` (honest trees) or ``average`` (of those that err in different ways); and the
+            baselines ``response`` and ``flat``.
         propensity: Column with the chance of the arm given, or arm -> share, or arm -> column;
             ``"estimate"`` for data without a draw: the result is then marked observational.
         folds: 2 or more.

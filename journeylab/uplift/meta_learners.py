@@ -47,10 +47,11 @@ _LOOKS = 8
 def averaged(rows: int) -> tuple[Learner, ...]:
     """What ``average`` is the mean of, in a trial of so many rows.
 
-    T, which learns differences from two noises, is left out; so is the forest where rows are many,
-    for there it costs more than it adds.
+    Two that err in different ways: gradient-boosted scores and an honest forest; where rows are
+    many, all that boost, for there the forest costs more than it adds. T, which learns differences
+    from two noises, never takes part.
     """
-    return ("s", "x", "r", "dr", "pooled", *(("forest",) if rows < MANY_ROWS else ()))
+    return ("dr", "forest") if rows < MANY_ROWS else ("s", "x", "r", "dr", "pooled")
 
 
 @dataclass(slots=True, eq=False)
@@ -153,7 +154,7 @@ def learn(
     Args:
         nuisance: The pass, which may serve many learners.
         learner: ``s``, ``t``, ``x``, ``r``, ``dr``; ``pooled`` (linear, arms share strength);
-            ``forest`` (honest trees); ``average`` of all but T; ``response`` (a ranking: the
+            ``forest`` (honest trees); ``average``; ``response`` (a ranking: the
             expected outcome under the arm, no effect); ``flat`` (everybody gets the average).
         trees: Of the final stage, or of T's outcome models; by default by the number of rows.
         apart: What T learnt from the same pass, whose outcome models X needs; else they are learnt.
