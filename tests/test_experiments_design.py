@@ -30,6 +30,7 @@ from journeylab.experiments.design import (
     design_doubts,
     planned_size,
     rehearsal_days,
+    runtime_words,
     size_table,
 )
 from journeylab.experiments.power import (
@@ -367,6 +368,20 @@ def test_advice_starts_what_ends_in_time_and_nothing_else():
     assert said[0].startswith("Start next as planned")
     assert "cost 10 USD" in said[0]
     assert said[1].startswith("Do not start next as it stands")
+    size = sample_size(SPEND, relative=0.02)
+    plain = {"effect": 0.2, "power": 0.8, "looks": 3, "cost": 0.0, "currency": "",
+             "planned_hash": "0" * 64}  # fmt: skip
+    # The customers are the guardrail's: the advice must not lay them to the primary metric.
+    blamed = design_advice(
+        "next", SPEND, size, runtime(size, curve, window_days=14), guardrail="bought",
+        decides="bought", **plain,
+    )  # fmt: skip
+    assert f"to show that bought passes its margin takes {size.total:,} customers" in blamed
+    assert "Widen that margin" in blamed
+    assert f"{SPEND.name} by 20 % needs" not in blamed
+    never = runtime(sample_size(SPEND, relative=1e-4), curve, window_days=14)
+    assert runtime_words(never)["days in all"] == "more than ten years"
+    assert "ten years" in design_advice("next", SPEND, size, never, **plain)
 
 
 def test_sizes_and_doubts_of_clusters_are_named():

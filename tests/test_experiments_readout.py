@@ -19,10 +19,12 @@ from journeylab.experiments.posterior import NormalPosterior
 from journeylab.experiments.readout import readout
 from journeylab.experiments.views import (
     arms_view,
+    best_arm,
     decision_record,
     health_views,
     in_points,
     marked,
+    marked_estimate,
     past_views,
     readout_views,
     shares_in,
@@ -324,6 +326,47 @@ def test_every_table_of_an_exploratory_readout_says_so_in_its_head():
     points = in_points(found.comparisons["bought", "treatment"].absolute)
     assert points.unit == "percentage points"
     assert points.value == pytest.approx(100 * found.row("bought", "treatment")["effect"])
+
+
+def test_key_numbers_of_an_exploratory_readout_say_so_behind_their_unit():
+    moments = moments_of_frame(_frame(1, effect=2.0), PLAN.metrics)
+    for look, unit in ((3, "percentage points"), (0, "percentage points, EXPLORATORY")):
+        found = readout(PLAN, moments, look)
+        own = in_points(found.comparisons["bought", "treatment"].absolute)
+        said = marked_estimate(found, own)
+        assert said.unit == unit
+        assert (said.value, said.ci_low, said.ci_high) == (own.value, own.ci_low, own.ci_high)
+
+
+def test_the_chance_to_be_best_is_that_of_draws_from_the_arms_own_means():
+    rng = np.random.default_rng(4)
+    sizes, means = {"control": 900, "a": 400, "b": 2500}, {"control": 0.0, "a": 0.1, "b": 0.08}
+    frame = pd.concat(
+        pd.DataFrame({"variant": arm, "spend": rng.normal(means[arm], 1.0, size)})
+        for arm, size in sizes.items()
+    )
+    frame["customer_id"] = np.arange(len(frame))
+    for direction in ("up", "down"):
+        metric = Metric.mean("spend", direction=direction)
+        plan = sealed(
+            replace(PLAN, primary=metric, secondary=(), guardrails={}, arms=tuple(sizes),
+                    split={arm: float(size) for arm, size in sizes.items()})
+        )  # fmt: skip
+        moments = moments_of_frame(frame, plan.metrics)
+        shown = best_arm(readout(plan, moments, 3), moments)
+        arms = frame.groupby("variant")["spend"].agg(["mean", "sem"])
+        draws = rng.normal(arms["mean"], arms["sem"], (200_000, 3))
+        best = (draws if direction == "up" else -draws).argmax(axis=1)
+        drawn = pd.Series(np.bincount(best, minlength=3) / len(best), index=arms.index)
+        got = shown.set_index(shown.columns[0])["best"]
+        assert got.sum() == pytest.approx(1)
+        assert got.is_monotonic_decreasing
+        assert got[drawn.index].to_numpy() == pytest.approx(drawn.to_numpy(), abs=0.006)
+    two = moments_of_frame(_frame(1), PLAN.metrics)
+    assert "says the same" in best_arm(readout(PLAN, two, 3), two)
+    assert "best_arm" not in readout_views(readout(PLAN, two, 3), two)
+    views = readout_views(readout(plan, moments, 0), moments)
+    assert views["best_arm"].columns[0] == "EXPLORATORY: arm"
 
 
 def test_every_kind_of_metric_has_bounds_on_the_difference_that_hold_at_any_time():

@@ -47,6 +47,7 @@ from journeylab.experiments.design import (
     planned_size,
     power_curve,
     rehearsal_days,
+    runtime_words,
     size_table,
 )
 from journeylab.experiments.effect_paths import EffectPath, Switchback, effect_path, switchback
@@ -126,11 +127,13 @@ from journeylab.experiments.surrogates import Surrogate, validate_surrogate
 from journeylab.experiments.variance_reduction import variance_reduction, with_attributes
 from journeylab.experiments.views import (
     arms_view,
+    best_arm,
     decision_record,
     health_views,
     in_percent,
     in_points,
     marked,
+    marked_estimate,
     past_views,
     readout_views,
     shares_in,
@@ -183,6 +186,7 @@ __all__ = [
     "bernoulli_difference",
     "bernoulli_sequence",
     "beside_truth",
+    "best_arm",
     "beta_posterior",
     "boosted_covariate",
     "calibrate",
@@ -223,6 +227,7 @@ __all__ = [
     "long_term_effects",
     "make_pair",
     "marked",
+    "marked_estimate",
     "mde_by_week",
     "msprt",
     "next_test",
@@ -257,6 +262,7 @@ __all__ = [
     "repeated_p",
     "results",
     "runtime",
+    "runtime_words",
     "sample_size",
     "save_plan",
     "segment_effects",

@@ -228,6 +228,16 @@ def power_curve(
     return pd.DataFrame({"effect_percent": 100 * effects, **columns})
 
 
+def runtime_words(time: Runtime) -> dict[str, str | bool]:
+    """How long a test takes, row by row, in words where it never ends."""
+    days = {"days of entry": time.enrolment_days, "days in all": time.total_days}
+    told: dict[str, str | bool] = {
+        name: f"{count:,.0f}" if isfinite(count) else "more than ten years"
+        for name, count in days.items()
+    }
+    return told | {"drawn on beyond the days that history shows": time.extrapolated}
+
+
 def design_doubts(
     baseline: Baseline,
     size: SampleSize,
@@ -247,12 +257,12 @@ def design_doubts(
     found = []
     if not isfinite(time.enrolment_days):
         found.append(
-            "So many customers never come at this pace: look for a larger effect, a metric that "
-            "varies less, or more traffic."
+            "So many customers never come at this pace: the design has to change, or more "
+            "customers have to be let in."
         )
     elif time.extrapolated:
         found.append(
-            f"The {time.enrolment_days:.0f} days of entry lie beyond the days that history shows: "
+            f"The {time.enrolment_days:,.0f} days of entry lie beyond the days that history shows: "
             "the pace of new customers is drawn on."
         )
     low, high = false_alarms
@@ -295,6 +305,7 @@ def design_advice(
     planned_hash: str,
     longest_days: int = 90,
     guardrail: str = "",
+    decides: str = "",
 ) -> str:
     """Whether and how to run the test, in a few sentences.
 
@@ -311,19 +322,24 @@ def design_advice(
         planned_hash: Of the plan.
         longest_days: A test that takes longer is not worth starting.
         guardrail: Names of the guardrails that the customers suffice for, if there are any.
+        decides: Metric that needs most customers; the primary one if empty.
     """
     what = f"a change of {metric.name} by {100 * effect:.3g} %"
+    needs, way_out = f"{what} needs", "Look for a larger effect, take a metric that varies less"
+    if decides and decides != metric.name:
+        needs = f"to find {what} and to show that {decides} passes its margin takes"
+        way_out = "Widen that margin, take another guardrail"
     if not isfinite(time.total_days):
         return (
-            f"Do not start {experiment} for {what}: it needs {size.total:,} customers, and so many "
-            "do not come. Ask for a larger effect or take another metric."
+            f"Do not start {experiment} as it stands: {needs} {size.total:,} customers, and so "
+            f"many do not come within ten years. {way_out}, or let more customers in."
         )
     if time.total_days > longest_days:
         return (
-            f"Do not start {experiment} as it stands: {what} needs {size.total:,} customers, who "
-            f"come within {time.enrolment_days:,.0f} days, and the last outcome would close after "
-            f"{time.total_days:,.0f}, more than the {longest_days} of longest_days. Look for a "
-            "larger effect, take a metric that varies less, or let more customers in."
+            f"Do not start {experiment} as it stands: {needs} {size.total:,} customers, who come "
+            f"within {time.enrolment_days:,.0f} days, and the last outcome would close after "
+            f"{time.total_days:,.0f} days; at most {longest_days} are allowed (longest_days). "
+            f"{way_out}, or let more customers in."
         )
     price = f" Its contacts cost {cost:,.0f} {currency}".rstrip() + "." if cost else ""
     saved = 1 - metric.kept_variance

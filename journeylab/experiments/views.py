@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from journeylab.estimate import Estimate
+from journeylab.estimate import Estimate, Moments
 from journeylab.experiments.checks import Health
+from journeylab.experiments.comparison import compare
 from journeylab.experiments.decision import Decision
 from journeylab.experiments.findings import raw_beside
+from journeylab.experiments.multiplicity import chance_best
 from journeylab.experiments.past import PastTests
 from journeylab.experiments.programme import flat_and_shrunken
 from journeylab.experiments.readout import Readout
@@ -21,7 +23,7 @@ _CHANGED = {"effect": "change", "low": "change_low", "high": "change_high"}
 _ADJUSTED = ("adjusted", "adjusted_low", "adjusted_high")
 _SHARES = (
     "change", "chance_to_win", "no_practical_difference", "variance_left", "share", "risk", "seen",
-    "explained",
+    "explained", "best",
 )  # fmt: skip
 _LEVELS = ("mean", "mean_control", "effect", "low", "high")
 _BOUNDS = (
@@ -29,8 +31,12 @@ _BOUNDS = (
 )  # fmt: skip
 
 
-def readout_views(found: Readout) -> dict[str, pd.DataFrame]:
+def readout_views(found: Readout, moments: Moments | None = None) -> dict[str, pd.DataFrame]:
     """The rows of a readout in a few tables, the verdicts first.
+
+    Args:
+        found: The readout.
+        moments: It was made from; given, several treatments get ``best_arm``.
 
     Returns:
         ``readout`` (``change`` as a share of the control with the interval of a single look, and
@@ -65,7 +71,9 @@ def readout_views(found: Readout) -> dict[str, pd.DataFrame]:
     if len(beside):
         dropped = [] if "arm" in key else ["arm"]
         views["raw"] = beside.drop(columns=dropped).reset_index(drop=True)
-    return {name: marked(found, view) for name, view in views.items()}
+    shown_views = {name: marked(found, view) for name, view in views.items()}
+    best = best_arm(found, moments) if moments is not None else ""
+    return shown_views if isinstance(best, str) else shown_views | {"best_arm": best}
 
 
 def shares_in(view: pd.DataFrame) -> dict[str, str]:
@@ -152,6 +160,63 @@ def marked(found: Readout, frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame.drop(columns="reason")
     first = str(frame.columns[0])
     return frame.rename(columns={first: f"{found.mark}{first}"})
+
+
+def marked_estimate(found: Readout, estimate: Estimate) -> Estimate:
+    """A key number that says EXPLORATORY behind its unit where the plan was not kept.
+
+    Args:
+        found: The readout it belongs to.
+        estimate: In its own unit, or brought into another by ``in_points``.
+    """
+    word = found.mark.strip().rstrip(":")
+    if not word:
+        return estimate
+    unit = f"{estimate.unit}, {word}" if estimate.unit else word
+    return Estimate(estimate.value, estimate.ci_low, estimate.ci_high, unit, estimate.level)
+
+
+def best_arm(found: Readout, moments: Moments) -> pd.DataFrame | str:
+    """Chance of each arm, the control among them, to be the best on the primary metric.
+
+    Args:
+        found: The readout.
+        moments: It was made from. What two arms' difference from the control share is the
+            control's own error; their difference from each other tells how much that is.
+
+    Returns:
+        ``arm, best`` (0-1, adding up to 1 where no other arm can be read), the likeliest first;
+        words where there is one treatment, a broken split, or an arm without a reading.
+    """
+    plan, name = found.plan, found.plan.primary.name
+    arms = plan.treatments
+    if len(arms) < 2:
+        return "One arm beside the control: its chance to win says the same."
+    if found.broken_ratio:
+        return "Not to be read: the split is broken."
+    errors, effects = [], []
+    for arm in arms:
+        one = found.comparisons[name, arm]
+        if one.absolute is None or not one.standard_error:
+            return f"{arm} cannot be read: {one.reason or 'it has no error'}."
+        effects.append(one.absolute.value)
+        errors.append(one.standard_error**2)
+    shared = []
+    for at, first in enumerate(arms):
+        for other in range(at + 1, len(arms)):
+            between = compare(moments, name, arms[other], first).standard_error
+            if not between:
+                return f"{first} and {arms[other]} cannot be compared."
+            shared.append((errors[at] + errors[other] - between**2) / 2)
+    # Covariates are fitted pair by pair, so the shares of the error differ a little.
+    control = float(np.clip(np.mean(shared), 0.05 * min(errors), 0.95 * min(errors)))
+    sign = -1.0 if plan.primary.direction == "down" else 1.0
+    chances = chance_best(
+        [0.0, *(sign * effect for effect in effects)],
+        np.sqrt([control, *(error - control for error in errors)]),
+    )
+    frame = pd.DataFrame({"arm": [plan.control, *arms], "best": chances})
+    return marked(found, frame.sort_values("best", ascending=False, ignore_index=True))
 
 
 def in_percent(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -206,8 +206,12 @@ def split_by_slice(
                 markeredgewidth=1.6, markersize=6.5, zorder=3,
             )  # fmt: skip
         ax.axvline(arms[arm], color=FAINT, linewidth=1, zorder=1)
+        alike = [other for other in treatments if abs(arms[other] - arms[arm]) < 1e-9]
+        if alike[0] != arm:
+            continue  # one label where designs are the same: two would lie upon each other
         ax.annotate(
-            str(arm), (arms[arm], 1), xycoords=("data", "axes fraction"), xytext=(4, -3),
+            ", ".join(map(str, reversed(alike))), (arms[arm], 1),
+            xycoords=("data", "axes fraction"), xytext=(4, -3),
             textcoords="offset points", va="top", color=SOFT, fontsize=9,
         )  # fmt: skip
     room = 0.05 * (max(ends) - min(ends))
