@@ -30,7 +30,7 @@ from journeylab.uplift.calibration import (
     sorted_groups,
 )
 from journeylab.uplift.comparison import Comparison, compare
-from journeylab.uplift.delivery import complier_effect, delivered_effects
+from journeylab.uplift.delivery import complier_effect, delivered_effects, reach_effects
 from journeylab.uplift.design import Design, read_design
 from journeylab.uplift.difference_in_differences import (
     Bracket,
@@ -120,6 +120,7 @@ __all__ = [
     "ranked_by",
     "ranking_finding",
     "ranks_best",
+    "reach_effects",
     "read_design",
     "recent_waves",
     "sorted_groups",
