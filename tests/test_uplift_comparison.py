@@ -213,10 +213,10 @@ def test_groups_are_named_in_the_title_only_where_they_are_told_apart():
     assert "not told from each other" in groups_finding(pairs.assign(ci_high=1.2), "sms")
     nothing = pairs.assign(ci_low=-1.0, ci_high=1.2)
     assert "No group is told" in groups_finding(nothing, "sms")
-    assert in_words(pd.DataFrame({"learner": ["dr", "own"]}))["learner"].tolist() == [
-        "doubly robust scores (DR)",
-        "own",
-    ]
+    table = pd.DataFrame({"learner": ["dr", "own"], "other": ["s", "t"], "arm": ["chat", "sms"]})
+    told = in_words(table, first="sms")
+    assert told["learner"].tolist() == ["own", "doubly robust scores (DR)"]
+    assert told["other"].tolist() == ["a model per arm (T)", "one model for all arms (S)"]
 
 
 @pytest.mark.full

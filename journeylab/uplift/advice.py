@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import floor, log10
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
 from journeylab.errors import ContractError
-from journeylab.estimate import Measured
+from journeylab.estimate import Estimate, Measured
 from journeylab.uplift.comparison import FORECAST, RANDOM, SELECTED, Comparison
 from journeylab.uplift.design import Design
 from journeylab.uplift.effects import EffectFit
@@ -71,10 +72,19 @@ def forecaster(compared: Comparison) -> str:
     return str(table.groupby("learner", sort=False)["autoc"].mean().idxmax())
 
 
-def in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """The same with learners called as on a page."""
+def in_words(table: pd.DataFrame, first: str = "") -> pd.DataFrame:
+    """The same with learners called as on a page.
+
+    Args:
+        table: With a column ``learner``, or ``other``, or both.
+        first: Arm whose rows come first.
+    """
     named = [name for name in ("learner", "other") if name in table.columns]
-    return table.assign(**{name: table[name].map(learner_words) for name in named})
+    told = table.assign(**{name: table[name].map(learner_words) for name in named})
+    if not first:
+        return told
+    own = told["arm"] == first
+    return pd.concat([told[own], told[~own]], ignore_index=True)
 
 
 def groups_finding(pairs: pd.DataFrame, arm: str) -> str:
@@ -234,8 +244,7 @@ def go_or_not(
             f"Personal arms against none: {more}."
         )
     over = worth.best_over_control()
-    told = f"{over.value:.2g} {unit} a head ({over.ci_low:.2g} to {over.ci_high:.2g})"
-    told = told.replace("-", "\N{MINUS SIGN}")
+    told = _a_head(over, unit)
     if over.ci_low <= 0:
         return (
             f"No-go: {reason}, and no single arm surely earns its cost either: the best, {best}"
@@ -282,6 +291,15 @@ def strongest(fit: EffectFit, rows: pd.DataFrame, arm: str, most: int = 10) -> p
     sizes = sizes[sizes > 1e-9 * max(1.0, float(values["everybody"].abs().max()))]
     sizes = sizes.sort_values(ascending=False).head(most)
     return pd.DataFrame({"covariate": sizes.index, "size": sizes.to_numpy(float)})
+
+
+def _a_head(known: Estimate, unit: str) -> str:
+    """With as many decimals as the interval bears."""
+    half = (known.ci_high - known.ci_low) / 2
+    decimals = min(max(1 - floor(log10(half)), 0), 6) if half > 0 else 2
+    ends = [f"{end:.{decimals}f}" for end in (known.value, known.ci_low, known.ci_high)]
+    text = f"{ends[0]} {unit} a head ({ends[1]} to {ends[2]})"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _money(value: float) -> str:

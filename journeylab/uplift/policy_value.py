@@ -48,13 +48,14 @@ class PolicyValue:
         together = 1 - (1 - level) / len(self.gains)
         low = min(gain.estimate(level).ci_low for gain in self.gains)
         high = min(gain.estimate(together).ci_high for gain in self.gains)
-        return Estimate(self.gain.value, low, high, self.gain.unit)
+        return Estimate(self.gain.value, low, high, self.gain.unit, level)
 
     def best_over_control(self, level: float = 0.95) -> Estimate:
         """The best constant arm less the control; the interval holds for all arms at once."""
         together = 1 - (1 - level) / max(len(self.over_control) - 1, 1)
         place = list(self.constants["arm"]).index(self.best_constant)
-        return self.over_control[place].estimate(together)
+        known = self.over_control[place].estimate(together)
+        return Estimate(known.value, known.ci_low, known.ci_high, known.unit, level)
 
     def recommends(self, level: float = 0.95) -> bool:
         """Whether the policy beats the best constant arm beyond doubt."""
