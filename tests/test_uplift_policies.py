@@ -260,6 +260,22 @@ def test_a_design_knows_its_blocks_clusters_and_what_was_known_before():
     assert read_design(holes, "spend", "none").left_out == {"no outcome": 5, "chance of 0 or 1": 3}
 
 
+def test_numbers_that_a_source_wrote_as_text_are_numbers():
+    rows = stacked().assign(
+        recency=lambda rows: [f"{place % 12}" for place in range(len(rows))],
+        past=lambda rows: [f"{place / 4:.2f}" for place in range(len(rows))],
+        shelf=lambda rows: [f"{place % 9:03d}" for place in range(len(rows))],
+    )
+    rows.loc[0, "recency"] = None
+    design = read_design(rows, "spend", "none", blocks=["shelf"])
+    assert {"recency", "past", "shelf"} <= set(design.covariates)
+    kinds = {name: pd.api.types.is_numeric_dtype(design.rows[name]) for name in rows.columns}
+    assert (kinds["recency"], kinds["past"], kinds["shelf"]) == (True, True, False)
+    assert design.rows["recency"].isna().sum() == 1
+    with pytest.raises(ContractError, match="blocks: the rows have no column shop; there are age,"):
+        read_design(rows, "spend", "none", blocks=["shop"])
+
+
 def test_chances_that_nobody_logged_must_be_told():
     rows = stacked().assign(propensity=np.nan)
     with pytest.raises(ContractError, match="no chance was logged for any of 600 rows: say by"):
