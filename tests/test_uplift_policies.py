@@ -269,8 +269,9 @@ def test_numbers_that_a_source_wrote_as_text_are_numbers():
     rows.loc[0, "recency"] = None
     design = read_design(rows, "spend", "none", blocks=["shelf"])
     assert {"recency", "past", "shelf"} <= set(design.covariates)
-    kinds = {name: pd.api.types.is_numeric_dtype(design.rows[name]) for name in rows.columns}
-    assert (kinds["recency"], kinds["past"], kinds["shelf"]) == (True, True, False)
+    told = ("recency", "past", "shelf")
+    kinds = [pd.api.types.is_numeric_dtype(design.rows[name]) for name in told]
+    assert kinds == [True, True, False]
     assert design.rows["recency"].isna().sum() == 1
     with pytest.raises(ContractError, match="blocks: the rows have no column shop; there are age,"):
         read_design(rows, "spend", "none", blocks=["shop"])
@@ -301,7 +302,7 @@ def test_chances_that_nobody_logged_must_be_told():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"outcome": "visits"}, "no columns visits"),
+        ({"outcome": "visits"}, "outcome: the rows have no column visits"),
         ({"control": "fax"}, "nobody has the control 'fax'"),
         ({"covariates": ["age", "spend"]}, "known before assignment: spend"),
     ],
