@@ -182,7 +182,7 @@ def test_what_a_page_explains_adds_up_and_names_what_moves_effects():
     frame, _ = world(2000, 3, slope=0.6)
     trees = Trees(rounds=40, depth=2, step=0.1, leaf=20, penalty=20)
     found = compared(frame, learners=("dr",), base=trees, final=trees)
-    for chosen in ("dr", "response"):
+    for chosen in ("dr", "forest", "response"):
         fit = replace(found.fit, learner=chosen)
         told = explained(replace(found, chosen=chosen, fit=fit if chosen == "dr" else found.fit))
         rows = frame.head(200)

@@ -14,7 +14,7 @@ from journeylab.uplift.comparison import FORECAST, RANDOM, SELECTED, Comparison
 from journeylab.uplift.design import Design
 from journeylab.uplift.effects import EffectFit
 from journeylab.uplift.learner_words import learner_words
-from journeylab.uplift.meta_learners import learn
+from journeylab.uplift.meta_learners import Learner, learn
 from journeylab.uplift.policy_value import PolicyValue
 from journeylab.uplift.randomisation import Randomisation
 
@@ -259,15 +259,19 @@ def go_or_not(
 
 
 def explained(compared: Comparison) -> EffectFit:
-    """What a page explains: the chosen learner, or else the pooled one on the same pass.
+    """What a page explains: the chosen learner, or else one that stands for it, on the same pass.
 
-    S, T, their average, the response ranker and ``flat`` have no stage of their own for effects.
+    A forest's effects are ratios that no covariates add up to: for it, and for an average that it
+    is part of, the doubly robust learner stands. S, T, the response ranker and ``flat`` have no
+    stage of their own for effects: for them the linear one.
     """
     fit = compared.fit
     if compared.chosen in _EXPLAINED:
         return fit
-    pooled = learn(fit.passes[0].nuisance, "pooled")
-    return replace(fit, learner="pooled", passes=(pooled,)).calibrate()
+    name: Learner = "dr" if compared.chosen in ("forest", "average") else "pooled"
+    known = {part.learner: part for part in fit.passes[0].parts}
+    part = known.get(name) or learn(fit.passes[0].nuisance, name)
+    return replace(fit, learner=name, passes=(part,)).calibrate()
 
 
 def strongest(fit: EffectFit, rows: pd.DataFrame, arm: str, most: int = 10) -> pd.DataFrame:
