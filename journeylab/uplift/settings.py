@@ -88,8 +88,13 @@ class Forest:
 
 
 def honest_trees(rows: int) -> Forest:
-    """Trees of a forest; ``rows`` of the trial: few and large leaves, for effects are faint."""
-    return Forest(leaf=max(10.0, min(rows, MANY_ROWS) / 40))
+    """Trees of a forest; ``rows`` of an arm and the control.
+
+    Leaves are few and large, for effects are faint, and hold a smaller part of the rows the more
+    there are.
+    """
+    # Of the rows, a tree sees about a sixth: two folds of three, half of them, and half of those.
+    return Forest(leaf=max(10.0, 2.0 * (rows / 6) ** 0.65))
 
 
 def nuisance_trees(rows: int) -> Trees:
