@@ -48,7 +48,7 @@ def rows(full: bool) -> list[table.Row]:
         folder = Path(name)
         found = _small(folder, seeds, peers)
         found += _hillstrom(folder, seeds, peers if full else None, full)
-        found += _large(folder, 1_000_000 if full else 100_000, peers, full)
+        found += _large(folder, seeds, 1_000_000 if full else 100_000, peers, full)
     if peers is None:
         found.append(table.missing("simulated trials and the causal forest", "econml or causalml"))
     else:
@@ -77,13 +77,24 @@ def _small(folder: Path, seeds: Sequence[int], peers: str | None) -> list[table.
     ]
 
 
-def _large(folder: Path, size: int, peers: str | None, full: bool) -> list[table.Row]:
-    truth = _write(folder / "trial.npz", size, 100_000, 0)
+def _large(
+    folder: Path, seeds: Sequence[int], size: int, peers: str | None, full: bool
+) -> list[table.Row]:
     names = {"ours-dr": sys.executable}
     if peers:
         names |= {"econml-dr": peers, "causalml-dr": peers}
-    cost = {name: _run(python, name, folder) for name, python in names.items()}
-    share = {name: _share_of_oracle(truth, folder / f"{name}.npy") for name in names}
+    shares: dict[str, list[float]] = {name: [] for name in names}
+    costs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for seed in seeds:
+        truth = _write(folder / "trial.npz", size, 100_000, seed)
+        for name, python in names.items():
+            costs[name].append(_run(python, name, folder))
+            shares[name].append(_share_of_oracle(truth, folder / f"{name}.npy"))
+    share = {name: sum(each) / len(each) for name, each in shares.items()}
+    cost = {
+        name: {key: sum(one[key] for one in each) / len(each) for key in ("cpu", "peak")}
+        for name, each in costs.items()
+    }
     label = f"simulated {size:,} x {COLUMNS}"
     bar = 0.94 if full else 0.77
     found = [table.at_least(f"{label}, DR, AUTOC of the oracle's", share["ours-dr"], bar)]
@@ -144,7 +155,6 @@ def _hillstrom(
     import numpy as np
 
     from journeylab.uplift.comparison import compare
-    from journeylab.uplift.qini import qini
     from journeylab.uplift.toc import autoc
 
     women = _mails([WOMENS])
@@ -166,11 +176,8 @@ def _hillstrom(
         add("autoc", chosen.value)
         add("low", chosen.estimate().ci_low)
         add("honest", found.measured("forest", WOMENS).value)
-        told = found.rankings["selected"][WOMENS].to_numpy()
-        for fold in range(FOLDS):
-            own = found.scores.folds == fold
-            mailed = (women["segment"] == WOMENS).to_numpy(int)[own]
-            add("qini", qini(women["visit"].to_numpy()[own], mailed, told[own], draws=4).value)
+        for value in _qinis(women, found, "selected", WOMENS):
+            add("qini", value)
         if peers:
             _write_hillstrom(folder / "trial.npz", women, found.scores.folds)
             cost = _run(peers, "econml-forest", folder)
@@ -184,6 +191,10 @@ def _hillstrom(
             "hillstrom, women's mail, AUTOC of the selected", mean["autoc"], 0.0149 - 0.0022
         ),
         table.at_least("the same, lower end of its interval", mean["low"], 0.0),
+        table.Row(
+            "the same, seeds whose interval excludes 0",
+            f"{sum(low > 0 for low in values['low'])} of {len(values['low'])}",
+        ),
         table.at_least("the same, stretch", mean["autoc"], 0.0184),
         table.at_least(
             "hillstrom, women's mail, AUTOC of our forest, stretch", mean["honest"], 0.0184
@@ -211,7 +222,7 @@ def _men(seeds: Sequence[int]) -> list[table.Row]:
     from journeylab.uplift.comparison import compare
 
     men = _mails([MENS])
-    gaps, response = [], []
+    gaps, response, qinis = [], [], []
     for seed in seeds:
         found = compare(
             men, "visit", "segment", NONE, HILLSTROM, propensity={NONE: 0.5, MENS: 0.5},
@@ -225,6 +236,7 @@ def _men(seeds: Sequence[int]) -> list[table.Row]:
         best = max(others, key=lambda gap: gap.value)
         gaps.append(best.value / best.standard_error)
         response.append(found.measured("response", MENS, "qini_rate").value / s.value)
+        qinis += _qinis(men, found, "response", MENS)
     return [
         table.at_least(
             "hillstrom, men's mail, QINI-rate of the best but S, less S, standard errors",
@@ -235,7 +247,20 @@ def _men(seeds: Sequence[int]) -> list[table.Row]:
             "hillstrom, men's mail, QINI-rate of the response ranker as a multiple of S's",
             sum(response) / len(response),
         ),
+        table.Row("hillstrom, men's mail, Qini of the response ranker", sum(qinis) / len(qinis)),
     ]
+
+
+def _qinis(frame, found, learner: str, arm: str) -> list[float]:  # type: ignore[no-untyped-def]
+    """Qini of a candidate in each outer fold."""
+    from journeylab.uplift.qini import qini
+
+    told, values = found.rankings[learner][arm].to_numpy(), []
+    for fold in range(FOLDS):
+        own = found.scores.folds == fold
+        given = (frame["segment"] == arm).to_numpy(int)[own]
+        values.append(float(qini(frame["visit"].to_numpy()[own], given, told[own], draws=4).value))
+    return values
 
 
 def _three_arms(seeds: Sequence[int]) -> list[table.Row]:
@@ -248,7 +273,7 @@ def _three_arms(seeds: Sequence[int]) -> list[table.Row]:
     shares = {NONE: 1 / 3, WOMENS: 1 / 3, MENS: 1 / 3}
     rows = []
     for outcome in ("visit", "spend"):
-        gains, errors, recommended = [], [], 0
+        gains, lows, highs, recommended = [], [], [], 0
         for seed in seeds:
             found = compare(
                 frame, outcome, "segment", NONE, HILLSTROM, propensity=shares, folds=FOLDS,
@@ -257,17 +282,23 @@ def _three_arms(seeds: Sequence[int]) -> list[table.Row]:
             effects = found.rankings["selected"]
             best = effects.idxmax(axis=1).where(effects.max(axis=1) > 0, NONE)
             value = policy_value(found.scores, pd.Series(best, found.scores.index))
-            gains.append(value.gain.value)
-            errors.append(value.gain.standard_error)
+            known = value.gain_on_best()
+            gains.append(known.value)
+            lows.append(known.ci_low)
+            highs.append(known.ci_high)
             recommended += value.recommends()
         label = f"hillstrom, three arms, {outcome}, gain on the best constant arm"
         rows += [
             table.Row(label, sum(gains) / len(gains)),
-            table.Row(f"{label}, standard error", sum(errors) / len(errors)),
+            table.Row(f"{label}, ends of the interval", _span(lows, highs)),
         ]
         if outcome == "spend":
             rows.append(table.equal(f"{label}, seeds that recommend it", recommended, 0))
     return rows
+
+
+def _span(lows: Sequence[float], highs: Sequence[float]) -> str:
+    return f"{sum(lows) / len(lows):.3g} to {sum(highs) / len(highs):.3g}"
 
 
 def _mails(arms: Sequence[str]):  # type: ignore[no-untyped-def]

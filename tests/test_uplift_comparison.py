@@ -59,7 +59,16 @@ def test_where_effects_differ_a_learner_is_chosen_and_ranks_nearly_as_the_truth(
     found = compared(frame)
     assert found.chosen in ("dr", "pooled", "s")
     table = found.table.set_index("learner")
-    assert list(table.index) == ["selected", "s", "dr", "pooled", "response", "flat", "random"]
+    assert list(table.index) == [
+        "selected",
+        "forecast",
+        "s",
+        "dr",
+        "pooled",
+        "response",
+        "flat",
+        "random",
+    ]
     assert table.loc["selected", "autoc_low"] > 0
     assert table.loc["flat", "autoc"] == pytest.approx(0, abs=1e-12)
     assert table.loc["random", "autoc_low"] < 0 < table.loc["random", "autoc_high"]
@@ -72,11 +81,13 @@ def test_the_selected_line_is_made_of_the_choices_of_the_folds():
     frame, _ = world(1500, 2, slope=0.4)
     found = compared(frame)
     folds = found.scores.folds
-    assert len(found.choices) == 2
-    for fold, choice in enumerate(found.choices):
-        own = folds == fold
-        left, right = (found.rankings[name]["sms"].to_numpy()[own] for name in ("selected", choice))
-        assert (left == right).all()
+    assert len(found.choices) == len(found.forecasts) == 2
+    assert not {"flat", "response"} & set(found.forecasts)
+    for line, chosen in (("selected", found.choices), ("forecast", found.forecasts)):
+        for fold, choice in enumerate(chosen):
+            own = folds == fold
+            left, right = (found.rankings[name]["sms"].to_numpy()[own] for name in (line, choice))
+            assert (left == right).all()
 
 
 def test_a_fold_is_ranked_by_models_that_have_not_seen_its_outcomes():
@@ -86,7 +97,7 @@ def test_a_fold_is_ranked_by_models_that_have_not_seen_its_outcomes():
     again = compared(frame.assign(outcome=frame["outcome"].where(~own, -frame["outcome"])))
     assert (again.scores.folds == first.scores.folds).all()
     assert again.choices[0] == first.choices[0]
-    for name in ("s", "dr", "pooled", "response", "selected"):
+    for name in ("s", "dr", "pooled", "response", "selected", "forecast"):
         left, right = (one.rankings[name]["sms"].to_numpy()[own] for one in (first, again))
         assert left.tobytes() == right.tobytes()
 
@@ -113,6 +124,40 @@ def test_guessed_propensities_and_unknown_names_are_refused():
         compared(frame, criterion="gini")
 
 
+def test_the_forecast_that_pages_draw_looks_no_better_than_chance_where_there_is_nothing():
+    """40 trials of equal effects, three learners: the winner looks good, the forecast does not.
+
+    Drawn from the same rows that chose it, the best of them would have a mean z above 0.
+    """
+    forecasts, winners = [], []
+    trees = Trees(rounds=25, depth=2, step=0.1, leaf=20, penalty=20, look=5, patience=10)
+    for seed in range(40):
+        frame, _ = world(500, 400 + seed, slope=0.0)
+        found = compared(
+            frame, learners=("dr", "pooled", "forest"), rng=seed, base=trees, final=trees
+        )
+        z = {}
+        for name in ("forecast", "dr", "pooled", "forest"):
+            one = found.measured(name, "sms")
+            z[name] = one.value / one.standard_error if one.standard_error > 0 else 0.0
+        forecasts.append(z.pop("forecast"))
+        winners.append(max(z.values()))
+    assert abs(np.mean(forecasts)) < 3 * np.std(forecasts, ddof=1) / 40**0.5
+    assert np.mean(winners) > 3 * np.std(winners, ddof=1) / 40**0.5
+
+
+def test_thirty_arms_are_compared_where_all_learn_together():
+    draw = np.random.default_rng(8)
+    frame, _ = world(1500, 8, slope=0.0)
+    names = ["none", *(f"arm {place}" for place in range(1, 30))]
+    frame["arm"] = draw.choice(names, 1500)
+    shares = dict.fromkeys(names, 1 / 30)
+    found = compared(frame, propensity=shares, learners=("pooled",))
+    assert found.table["arm"].nunique() == 29
+    with pytest.raises(ContractError, match="29 arms beside the control"):
+        compared(frame, propensity=shares)
+
+
 def test_held_out_effects_do_not_look_better_than_chance_where_there_is_nothing():
     """25 trials of equal effects: what groups and actions are made of has a mean z about 0."""
     draws = []
@@ -137,7 +182,7 @@ def test_what_a_page_explains_adds_up_and_names_what_moves_effects():
     frame, _ = world(2000, 3, slope=0.6)
     trees = Trees(rounds=40, depth=2, step=0.1, leaf=20, penalty=20)
     found = compared(frame, learners=("dr",), base=trees, final=trees)
-    for chosen in ("dr", "response"):
+    for chosen in ("dr", "forest", "response"):
         fit = replace(found.fit, learner=chosen)
         told = explained(replace(found, chosen=chosen, fit=fit if chosen == "dr" else found.fit))
         rows = frame.head(200)
@@ -168,10 +213,10 @@ def test_groups_are_named_in_the_title_only_where_they_are_told_apart():
     assert "not told from each other" in groups_finding(pairs.assign(ci_high=1.2), "sms")
     nothing = pairs.assign(ci_low=-1.0, ci_high=1.2)
     assert "No group is told" in groups_finding(nothing, "sms")
-    assert in_words(pd.DataFrame({"learner": ["dr", "own"]}))["learner"].tolist() == [
-        "doubly robust scores (DR)",
-        "own",
-    ]
+    table = pd.DataFrame({"learner": ["dr", "own"], "other": ["s", "t"], "arm": ["chat", "sms"]})
+    told = in_words(table, first="sms")
+    assert told["learner"].tolist() == ["own", "doubly robust scores (DR)"]
+    assert told["other"].tolist() == ["a model per arm (T)", "one model for all arms (S)"]
 
 
 @pytest.mark.full

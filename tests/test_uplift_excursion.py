@@ -192,6 +192,42 @@ def test_a_page_tells_fatigue_only_where_rounds_repeat():
     assert uplift.fatigue(design, waves=rows["assigned_on"].nunique()) is None
 
 
+def test_fatigue_of_groups_has_the_errors_of_groups():
+    """Touches drawn for chat groups of 20 whose members buy alike."""
+    rng = np.random.default_rng(8)
+    parts, groups, size = [], 60, 20
+    who = np.arange(groups * size)
+    for wave in range(5):
+        sent = (rng.uniform(size=groups) < 0.5).repeat(size)
+        shared = rng.normal(size=groups).repeat(size)
+        y = sent + shared + 0.3 * rng.normal(size=len(who))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "experiment_id": "wave", "stratum": "wave", "customer_id": who,
+                    "cluster": "g" + pd.Series(who // size).astype(str), "assigned_on": wave,
+                    "arm": np.where(sent, "sms", "none"), "propensity": 0.5,
+                    "age": rng.normal(size=len(who)), "y": y,
+                }
+            )
+        )  # fmt: skip
+    rows = pd.concat(parts, ignore_index=True)
+    design = uplift.read_design(rows, "y", "none", covariates=["age"])
+    assert design.randomised_by == "cluster"
+    found = uplift.fatigue(design, waves=2)
+    assert found is not None
+    assert found.people == groups
+    recent = uplift.recent_waves(design.rows, "none", waves=2)
+    told = {"moderators": ["recent_touches"], "controls": ["age"], "weight": "recent_weight"}
+    by_group, by_person = (
+        uplift.excursion_effects(recent, "y", "none", customer=name, **told)
+        for name in ("cluster", "customer_id")
+    )
+    error = found.effect().standard_error
+    assert error == pytest.approx(by_group.effect().standard_error)
+    assert error > 3 * by_person.effect().standard_error
+
+
 def test_moments_without_a_chance_are_left_out_counted_or_refused():
     rows = trial(np.random.default_rng(1), people=30, moments=10)
     rows["free"] = (rows.index % 5 > 0).astype(int)

@@ -133,5 +133,21 @@ def test_settings_out_of_range_are_refused():
     for change in ({"groves": 0}, {"rows": 1.5}, {"columns": 0.0}):
         with pytest.raises(ContractError, match="forest: "):
             Forest(**change)
-    assert honest_trees(4_000).leaf == 100
-    assert honest_trees(100).leaf == 10
+
+
+def test_leaves_hold_more_rows_but_a_smaller_part_of_them_the_more_there_are():
+    sizes = [100, 1_000, 10_000, 100_000]
+    leaves = [honest_trees(rows).leaf for rows in sizes]
+    assert leaves == sorted(leaves)
+    parts = [leaf / rows for leaf, rows in zip(leaves, sizes, strict=True)]
+    assert parts == sorted(parts, reverse=True)
+
+
+def test_four_clusters_are_enough_for_two_halves():
+    features, arm, _ = trial(200, 8)
+    clusters = np.arange(200) // 50
+    outcome = np.random.default_rng(8).standard_normal(200)
+    for seed in range(10):
+        folds = make_folds((arm > 0).astype(np.int64), clusters, 2, np.random.default_rng(seed))
+        told = grown(features, arm, outcome, folds, clusters=clusters).predict(features)
+        assert np.isfinite(told).all()

@@ -135,7 +135,9 @@ def test_measured_results_come_without_windows(shared_data):
 
 
 def test_what_is_no_experiment_is_refused(tables):
-    with pytest.raises(ContractError, match="a difference is not an effect"):
+    with pytest.raises(
+        ContractError, match=r"a difference is not an effect.* stands in 41_uplift_obs"
+    ):
         frames.trials(replace(tables, assignments=None), "wave-1", 7)
     with pytest.raises(ContractError, match="at least 1"):
         frames.trials(tables, "wave-1", 0)

@@ -312,6 +312,9 @@ def test_estimated_propensities_are_labelled_observational():
     assert not fitted(frame).observational
     chances = fit.trial.chances
     assert np.allclose(chances.sum(axis=1), 1)
+    assert list(fit.summary().columns) == ["arm", "rows", "difference", "spread"]
+    assert list(fitted(frame).summary().columns) == ["arm", "rows", "effect", "spread"]
+    assert 0 <= fit.calibrate().slopes[0] <= 1.5
 
 
 def test_levels_that_were_not_learnt_are_none_of_those_that_were():

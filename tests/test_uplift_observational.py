@@ -39,6 +39,10 @@ def test_campaign_8_reads_189_before_it_was_sent_and_185_after(campaign_8):
     assert found.finding().startswith("Not identified")
     assert any("Do not report it as uplift" in doubt for doubt in found.doubts())
     assert found.pre_trend_p > 0.05  # and the page says that this is no proof
+    told = found.pre_trend()
+    assert told["p"] == found.pre_trend_p
+    assert "over the 3 periods before" in told["asks"]
+    assert "often misses a trend" in told["tells_nothing_of"]
     gaps = found.periods["difference"].round().tolist()
     assert gaps == [198, 193, 189, 185]  # the gap was closing before anything was sent
     assert abs(found.with_trend.value) < 2
@@ -220,6 +224,43 @@ def test_sensitivity_breaks_where_the_assumption_has_moved_that_far():
     assert "not told from 0 even if both groups moved exactly alike" in said
 
 
+@pytest.mark.parametrize(("periods", "factor"), [(1, 1.0), (3, 2.0)])
+def test_a_mean_over_periods_may_be_off_by_more_than_one_move(periods, factor):
+    """By hand: moves before are 1 and -.5, so m = 1, and every period after has a change of 3.
+
+    With M m in each period the gap may be off by M, 2 M, 3 M in periods 0 to 2: a mean of 2 M.
+    """
+    d = np.arange(80) % 2
+    gaps = np.array([0.0, 1.0, 0.5, *[3.5] * periods])
+    own = np.random.default_rng(1).normal(size=(80, 1))
+    # a spread that leaves the means of both sides where they are
+    rest = np.random.default_rng(2).normal(0, 0.3, (80, 3 + periods))
+    for side in (0, 1):
+        rest[d == side] -= rest[d == side].mean(axis=0)
+        own[d == side] -= own[d == side].mean()
+    y = own + np.outer(d, gaps) + rest
+    parts = [
+        pd.DataFrame({"customer_id": range(80), "period": k - 3, "y": y[:, k], "targeted": d})
+        for k in range(3 + periods)
+    ]
+    found = uplift.difference_in_differences(pd.concat(parts, ignore_index=True), "y")
+    row = found.sensitivity().set_index("what").loc["difference in differences"]
+    assert row["estimate_breaks_at"] == pytest.approx(3 / factor)
+    assert row["interval_breaks_at"] == pytest.approx(found.change.estimate().ci_low / factor)
+    assert ("in each period" in found.sensitivity_finding()) == (periods > 1)
+
+
+def test_the_unadjusted_difference_knows_clusters_too():
+    """Three copies of each customer are one customer."""
+    single = chosen(3, hidden=0.0, n=600)
+    copies = pd.concat([single.assign(house=np.arange(600))] * 3, ignore_index=True)
+    told = {"negative_controls": ["past"], "folds": 2, "rng": 1, "level": 0.99}
+    alone = uplift.observational_estimate(single, "y", "d", ["a", "b"], **told)
+    found = uplift.observational_estimate(copies, "y", "d", ["a", "b"], clusters="house", **told)
+    assert found.naive.value == pytest.approx(alone.naive.value)
+    assert found.naive.ci_high == pytest.approx(alone.naive.ci_high, rel=1e-6)
+
+
 def test_interval_of_the_change_covers_where_paths_are_parallel():
     """400 draws: true effect 0.5, levels differ, periods of a customer depend on each other."""
     inside, rejected = 0, 0
@@ -251,6 +292,7 @@ def test_selection_on_a_good_month_pulls_the_change_below_the_truth_and_the_brac
         assert found.change.estimate().ci_high < 0  # a helpful campaign looks harmful
         assert found.bracket.low < 0.3 < found.bracket.ci_high
         assert found.pre_trend_p is None
+        assert "p" not in found.pre_trend()
         assert found.with_trend is None
         z.append((found.lagged.value - 0.3) / found.lagged.standard_error)
     assert abs(np.mean(z)) < 3 / 8**0.5

@@ -52,10 +52,10 @@ def test_all_three_methods_find_the_value_and_dr_knows_it_best():
 
 
 def test_intervals_of_policies_cover_as_often_as_they_say():
-    """250 logs with uneven chances: each method, at 95 % within three binomial errors."""
+    """2,000 logs with uneven chances: each method, at 95 % within three binomial errors."""
     inside = dict.fromkeys(("ips", "snips", "dr"), 0)
     truth = 0.1 * 40 + 0.5 * 0.6 + 0.5 * (0.8 - 0.4) / 2
-    for seed in range(250):
+    for seed in range(2000):
         rng = np.random.default_rng(seed)
         scores, covariates, _ = world(rng, 600)
         policy = pd.Series(np.where(covariates["age"] < 40, "sms", "voice"))
@@ -63,7 +63,42 @@ def test_intervals_of_policies_cover_as_often_as_they_say():
             known = uplift.policy_value(scores, policy, method).value.estimate()
             inside[method] += known.ci_low <= truth <= known.ci_high
     for method, times in inside.items():
-        assert abs(times / 250 - 0.95) <= 3 * (0.95 * 0.05 / 250) ** 0.5, (method, times)
+        assert abs(times / 2000 - 0.95) <= 3 * (0.95 * 0.05 / 2000) ** 0.5, (method, times)
+
+
+@pytest.mark.parametrize("arms", [2, 6])
+def test_the_best_of_many_arms_is_not_praised_for_being_the_best_of_many(arms):
+    """2,000 logs where all arms do the same: intervals allow for the choice of the best.
+
+    Held against the arm that looks best as if it had been named beforehand, a fair policy among six
+    would look surely worse in one log of ten, and the best arm surely useful as often.
+    """
+    names = ["none", *(f"arm {place}" for place in range(1, arms))]
+    covered, worse, praised = 0, 0, 0
+    for seed in range(2000):
+        rng = np.random.default_rng(seed)
+        given = pd.Series(rng.choice(names, 600))
+        scores = uplift.aipw_scores(
+            pd.Series(rng.normal(size=600)), given, np.full(600, 1 / arms), "none"
+        )
+        worth = uplift.policy_value(scores, pd.Series(rng.choice(names, 600)))
+        gain, best = worth.gain_on_best(), worth.best_over_control()
+        covered += gain.ci_low <= 0 <= gain.ci_high
+        worse += gain.ci_high < 0
+        praised += best.ci_low > 0
+    error = (0.05 * 0.95 / 2000) ** 0.5
+    assert covered / 2000 >= 0.95 - 3 * error
+    assert max(worse, praised) / 2000 <= 0.025 + 3 * error
+
+
+def test_a_gain_on_the_best_arm_is_certain_only_against_every_arm():
+    scores, _, _ = world(np.random.default_rng(11))
+    worth = uplift.policy_value(scores, "sms")
+    known = worth.gain_on_best()
+    lows = worth.constants["gain_low"]
+    assert known.value == worth.constants["gain"].min()
+    assert known.ci_low == pytest.approx(lows.min())
+    assert known.ci_high >= worth.constants["gain_high"].min()
 
 
 def test_the_best_constant_arm_is_always_beside():
@@ -225,6 +260,23 @@ def test_a_design_knows_its_blocks_clusters_and_what_was_known_before():
     assert read_design(holes, "spend", "none").left_out == {"no outcome": 5, "chance of 0 or 1": 3}
 
 
+def test_numbers_that_a_source_wrote_as_text_are_numbers():
+    rows = stacked().assign(
+        recency=lambda rows: [f"{place % 12}" for place in range(len(rows))],
+        past=lambda rows: [f"{place / 4:.2f}" for place in range(len(rows))],
+        shelf=lambda rows: [f"{place % 9:03d}" for place in range(len(rows))],
+    )
+    rows.loc[0, "recency"] = None
+    design = read_design(rows, "spend", "none", blocks=["shelf"])
+    assert {"recency", "past", "shelf"} <= set(design.covariates)
+    told = ("recency", "past", "shelf")
+    kinds = [pd.api.types.is_numeric_dtype(design.rows[name]) for name in told]
+    assert kinds == [True, True, False]
+    assert design.rows["recency"].isna().sum() == 1
+    with pytest.raises(ContractError, match="blocks: the rows have no column shop; there are age,"):
+        read_design(rows, "spend", "none", blocks=["shop"])
+
+
 def test_chances_that_nobody_logged_must_be_told():
     rows = stacked().assign(propensity=np.nan)
     with pytest.raises(ContractError, match="no chance was logged for any of 600 rows: say by"):
@@ -250,7 +302,7 @@ def test_chances_that_nobody_logged_must_be_told():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"outcome": "visits"}, "no columns visits"),
+        ({"outcome": "visits"}, "outcome: the rows have no column visits"),
         ({"control": "fax"}, "nobody has the control 'fax'"),
         ({"covariates": ["age", "spend"]}, "known before assignment: spend"),
     ],

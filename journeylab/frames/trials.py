@@ -177,7 +177,8 @@ def _own(tables: Tables, experiments: str | Sequence[str]) -> ir.Table:
     if tables.assignments is None:
         raise ContractError(
             f"{tables.source or 'these tables'}: there is no assignments table. Without one nobody "
-            "was given anything by chance, and a difference is not an effect"
+            "was given anything by chance, and a difference is not an effect. What may still be "
+            "said of such a campaign stands in 41_uplift_observed"
         )
     names = [experiments] if isinstance(experiments, str) else list(experiments)
     if not names:

@@ -13,11 +13,11 @@ from journeylab.uplift.advice import (
     doubts,
     effects_finding,
     explained,
+    forecaster,
     go_or_not,
     groups_finding,
     in_words,
     policy_finding,
-    ranked_by,
     ranking_finding,
     ranks_best,
     strongest,
@@ -30,7 +30,7 @@ from journeylab.uplift.calibration import (
     sorted_groups,
 )
 from journeylab.uplift.comparison import Comparison, compare
-from journeylab.uplift.delivery import complier_effect, delivered_effects
+from journeylab.uplift.delivery import complier_effect, delivered_effects, reach_effects
 from journeylab.uplift.design import Design, read_design
 from journeylab.uplift.difference_in_differences import (
     Bracket,
@@ -103,6 +103,7 @@ __all__ = [
     "first_log",
     "fit_dose",
     "fit_effects",
+    "forecaster",
     "gains",
     "go_or_not",
     "group_effects",
@@ -117,9 +118,9 @@ __all__ = [
     "profit_curve",
     "qini",
     "qini_rate",
-    "ranked_by",
     "ranking_finding",
     "ranks_best",
+    "reach_effects",
     "read_design",
     "recent_waves",
     "sorted_groups",

@@ -2,22 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import floor, log10
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from journeylab.errors import ContractError
-from journeylab.estimate import Measured
-from journeylab.uplift.comparison import RANDOM, SELECTED, Comparison
+from journeylab.estimate import Estimate, Measured
+from journeylab.uplift.comparison import FORECAST, RANDOM, SELECTED, Comparison
 from journeylab.uplift.design import Design
 from journeylab.uplift.effects import EffectFit
 from journeylab.uplift.learner_words import learner_words
-from journeylab.uplift.meta_learners import learn
+from journeylab.uplift.meta_learners import Learner, learn
 from journeylab.uplift.policy_value import PolicyValue
 from journeylab.uplift.randomisation import Randomisation
 
 _EXPLAINED = ("x", "r", "dr", "pooled")
-_NOT_SHOWN = (SELECTED, RANDOM, "flat", "response")
+_NO_LEARNER = (SELECTED, FORECAST, RANDOM)
+_NO_FORECAST = (*_NO_LEARNER, "flat", "response")
 
 
 def arm_costs(text: str, arms: Sequence[str]) -> dict[str, float]:
@@ -57,22 +60,31 @@ def arm_shares(text: str, arms: Sequence[str]) -> dict[str, float] | None:
     return {arm: part / whole for arm, part in parts.items()}
 
 
-def ranked_by(compared: Comparison) -> str:
-    """The candidate whose effects are shown: the chosen one, or the best that predicts effects.
+def forecaster(compared: Comparison) -> str:
+    """The learner to take for other customers: the chosen one, or the best that predicts effects.
 
     The response ranker tells who buys, not by how much a touch changes it: it may rank well, but
     its numbers cannot be held against a cost.
     """
-    if compared.chosen not in _NOT_SHOWN:
+    if compared.chosen not in _NO_FORECAST:
         return str(compared.chosen)
-    table = compared.table[~compared.table["learner"].isin(_NOT_SHOWN)]
+    table = compared.table[~compared.table["learner"].isin(_NO_FORECAST)]
     return str(table.groupby("learner", sort=False)["autoc"].mean().idxmax())
 
 
-def in_words(table: pd.DataFrame) -> pd.DataFrame:
-    """The same with learners called as on a page."""
+def in_words(table: pd.DataFrame, first: str = "") -> pd.DataFrame:
+    """The same with learners called as on a page.
+
+    Args:
+        table: With a column ``learner``, or ``other``, or both.
+        first: Arm whose rows come first.
+    """
     named = [name for name in ("learner", "other") if name in table.columns]
-    return table.assign(**{name: table[name].map(learner_words) for name in named})
+    told = table.assign(**{name: table[name].map(learner_words) for name in named})
+    if not first:
+        return told
+    own = told["arm"] == first
+    return pd.concat([told[own], told[~own]], ignore_index=True)
 
 
 def groups_finding(pairs: pd.DataFrame, arm: str) -> str:
@@ -89,7 +101,7 @@ def groups_finding(pairs: pd.DataFrame, arm: str) -> str:
 def ranks_best(compared: Comparison, arm: str) -> str:
     """The candidate of highest AUTOC for an arm, whether or not it predicts effects."""
     table = compared.table[
-        (compared.table["arm"] == arm) & ~compared.table["learner"].isin((SELECTED, RANDOM))
+        (compared.table["arm"] == arm) & ~compared.table["learner"].isin(_NO_LEARNER)
     ]
     return str(table.loc[table["autoc"].idxmax(), "learner"])
 
@@ -112,15 +124,23 @@ def arm_in_view(averages: pd.DataFrame, asked: str = "") -> str:
     return str(arms.loc[(arms["effect"] / arms["standard_error"]).idxmax(), "arm"])
 
 
-def effects_finding(averages: pd.DataFrame) -> str:
-    """One line on the average effects."""
+def effects_finding(averages: pd.DataFrame, level: float = 0.95) -> str:
+    """One line on the average effects: what is sure of all arms at once.
+
+    Args:
+        averages: From ``average_effects``.
+        level: Chance (0-1) that nothing wrong is called sure, of all arms together.
+    """
     arms = averages.iloc[1:]
-    sure = list(arms.loc[arms["ci_low"] > 0, "arm"])
-    harm = list(arms.loc[arms["ci_high"] < 0, "arm"])
+    reach = float(ndtri(1 - (1 - level) / 2 / len(arms))) * arms["standard_error"]
+    sure = list(arms.loc[arms["effect"] > reach, "arm"])
+    harm = list(arms.loc[arms["effect"] < -reach, "arm"])
     said = [f"{_listed(sure)} surely help on average"] if len(sure) > 1 else []
     said += [f"{sure[0]} surely helps on average"] if len(sure) == 1 else []
     said += [f"{_listed(harm)} surely harm" + ("s" if len(harm) == 1 else "")] if harm else []
-    return "; ".join(said) or "No arm's average effect is told from nothing"
+    alone = "No arm's average effect is told from nothing"
+    nothing = alone if len(arms) == 1 else f"{alone}, allowing for {len(arms)} arms"
+    return "; ".join(said) or nothing
 
 
 def ranking_finding(found: Measured, learner: str, arm: str) -> str:
@@ -133,7 +153,7 @@ def ranking_finding(found: Measured, learner: str, arm: str) -> str:
 
 def policy_finding(worth: PolicyValue, unit: str) -> str:
     """One line on what personalising is worth."""
-    gain = worth.gain.estimate()
+    gain = worth.gain_on_best()
     if gain.ci_low > 0:
         return f"Personal arms earn {gain.value:.3g} {unit} a head more than {worth.best_constant}"
     if gain.ci_high < 0:
@@ -202,13 +222,13 @@ def go_or_not(
             f"No-go: {checked.finding()}. Differences between these arms are not effects until "
             "the assignment is explained."
         )
-    gain, best = worth.gain.estimate(), worth.best_constant
+    gain, best = worth.gain_on_best(), worth.best_constant
     more = f"{_money(gain.value * heads)} {unit} ({_money(gain.ci_low * heads)} to "
     more += f"{_money(gain.ci_high * heads)}) over {heads:,} customers"
     control = str(worth.constants["arm"].iloc[0])
     cost = f", at {costs[best]:g} {unit} a head" if costs.get(best) else ""
     if compared.chosen != "flat" and gain.ci_low > 0:
-        learner = learner_words(ranked_by(compared))
+        learner = learner_words(forecaster(compared))
         return (
             f"Go: give each customer the arm with the highest net effect by the learner "
             f'"{learner}". Against {best} for everybody that is worth {more} each time.'
@@ -223,9 +243,8 @@ def go_or_not(
             f"No-go: touch nobody in this way; {reason}, and no arm earns its cost by these data. "
             f"Personal arms against none: {more}."
         )
-    over = worth.over_control.estimate()
-    told = f"{over.value:.2g} {unit} a head ({over.ci_low:.2g} to {over.ci_high:.2g})"
-    told = told.replace("-", "\N{MINUS SIGN}")
+    over = worth.best_over_control()
+    told = _a_head(over, unit)
     if over.ci_low <= 0:
         return (
             f"No-go: {reason}, and no single arm surely earns its cost either: the best, {best}"
@@ -240,15 +259,19 @@ def go_or_not(
 
 
 def explained(compared: Comparison) -> EffectFit:
-    """What a page explains: the chosen learner, or else the pooled one on the same pass.
+    """What a page explains: the chosen learner, or else one that stands for it, on the same pass.
 
-    S, T, their average, the response ranker and ``flat`` have no stage of their own for effects.
+    A forest's effects are ratios that no covariates add up to: for it, and for an average that it
+    is part of, the doubly robust learner stands. S, T, the response ranker and ``flat`` have no
+    stage of their own for effects: for them the linear one.
     """
     fit = compared.fit
     if compared.chosen in _EXPLAINED:
         return fit
-    pooled = learn(fit.passes[0].nuisance, "pooled")
-    return replace(fit, learner="pooled", passes=(pooled,)).calibrate()
+    name: Learner = "dr" if compared.chosen in ("forest", "average") else "pooled"
+    known = {part.learner: part for part in fit.passes[0].parts}
+    part = known.get(name) or learn(fit.passes[0].nuisance, name)
+    return replace(fit, learner=name, passes=(part,)).calibrate()
 
 
 def strongest(fit: EffectFit, rows: pd.DataFrame, arm: str, most: int = 10) -> pd.DataFrame:
@@ -272,6 +295,15 @@ def strongest(fit: EffectFit, rows: pd.DataFrame, arm: str, most: int = 10) -> p
     sizes = sizes[sizes > 1e-9 * max(1.0, float(values["everybody"].abs().max()))]
     sizes = sizes.sort_values(ascending=False).head(most)
     return pd.DataFrame({"covariate": sizes.index, "size": sizes.to_numpy(float)})
+
+
+def _a_head(known: Estimate, unit: str) -> str:
+    """With as many decimals as the interval bears."""
+    half = (known.ci_high - known.ci_low) / 2
+    decimals = min(max(1 - floor(log10(half)), 0), 6) if half > 0 else 2
+    ends = [f"{end:.{decimals}f}" for end in (known.value, known.ci_low, known.ci_high)]
+    text = f"{ends[0]} {unit} a head ({ends[1]} to {ends[2]})"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _money(value: float) -> str:

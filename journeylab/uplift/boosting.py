@@ -229,8 +229,9 @@ def boost(
     Checks learn from a part of what the models that speak for a fold learn from, and are held
     against rows outside that fold: where their loss is least, the models stop. So nothing of the
     rows that they speak for has a say. The loss is the weighted square of what is left of the
-    target: for R- and DR-targets this is the R-loss of Nie & Wager (2021). Every model runs on one
-    thread, so that the number of threads changes no byte.
+    target: for R-targets this is the R-loss of Nie & Wager (2021), for DR-targets the same with
+    every row weighed alike. Every model runs on one thread, so that the number of threads changes
+    no byte.
 
     Args:
         binned: The rows.

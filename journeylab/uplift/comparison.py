@@ -1,6 +1,6 @@
 """Comparison: which learner ranks best, judged on rows that neither it nor the choice has seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,12 +16,12 @@ from journeylab.uplift.learner_words import learner_words
 from journeylab.uplift.meta_learners import LEARNERS, Learner, Learnt, average, averaged, learn
 from journeylab.uplift.nuisance import aipw, fit_nuisance
 from journeylab.uplift.scores import Floats, Ints, Scores
-from journeylab.uplift.settings import Trees
+from journeylab.uplift.settings import MOST_ARMS, Trees
 from journeylab.uplift.toc import autoc, qini_rate
 from journeylab.uplift.trial import Propensity, Trial, read_trial
 
 Criterion = Literal["autoc", "qini_rate"]
-SELECTED, RANDOM = "selected", "random"
+SELECTED, FORECAST, RANDOM = "selected", "forecast", "random"
 ALWAYS: tuple[Learner, ...] = ("s", "response", "flat")
 _STATISTICS = {"autoc": autoc, "qini_rate": qini_rate}
 _CRITERION_WORDS: dict[Criterion, str] = {"autoc": "AUTOC", "qini_rate": "QINI-rate"}
@@ -34,21 +34,28 @@ class Comparison:
     """Learners side by side.
 
     Attributes:
-        table: One row per candidate, ``selected`` first: ``learner, arm``; ``autoc, qini_rate``,
-            each with ``_error, _low, _high``. Every number is from rows that the learner has not
-            seen; those of ``selected`` from rows that the choice has not seen either.
+        table: One row per candidate, ``selected`` and ``forecast`` first: ``learner, arm``;
+            ``autoc, qini_rate``, each with ``_error, _low, _high``. Every number is from rows that
+            the learner has not seen; those of ``selected`` and ``forecast`` from rows that the
+            choice has not seen either.
         choices: What was chosen for each outer fold, from the rows of the others alone.
+        forecasts: Whose effects ``forecast`` holds for each outer fold.
         chosen: What the held-out rows of all outer folds together choose; maybe ``flat``. Its own
             line in the table is that of a winner; what to expect of it is the line ``selected``.
         reason: The choice in a sentence.
         fit: Of the chosen learner on all rows, calibrated by what was held out of the outer folds.
         scores: AIPW scores of all rows, by models of other folds; they carry the outer folds.
         rankings: Candidate -> frame of held-out effects (or ranks), one column per arm.
+            ``forecast`` are the effects to draw curves, groups and policies of: in each outer fold
+            those of the learner that ranked best in the others, never ``flat`` and never the
+            response ranker, whose numbers are no effects. So nothing that is said of them was
+            chosen by the rows it is said of.
         criterion: What was chosen by.
     """
 
     table: pd.DataFrame
     choices: tuple[str, ...]
+    forecasts: tuple[str, ...]
     chosen: Learner
     reason: str
     fit: EffectFit
@@ -122,7 +129,7 @@ def compare(
 
     ``flat`` is chosen unless the best candidate's criterion is above 0 by more than chance would
     make the best of so many. Candidates within one paired standard error of the best are equals:
-    then their average is preferred, where it takes part, and else the best.
+    then ``average`` is preferred, where it takes part, and else the best.
 
     Args:
         frame: As for ``fit_effects``.
@@ -153,26 +160,32 @@ def compare(
         )
     if criterion not in _STATISTICS:
         raise ContractError(f"criterion must be autoc or qini_rate; got {criterion!r}")
+    # Those that learn all arms together bear any number of them.
+    together = set(learners) <= {"s", "pooled", "response", "flat"}
     trial = read_trial(
-        frame, outcome, arm, control, covariates, propensity, clusters=clusters, unit=unit
-    )
+        frame, outcome, arm, control, covariates, propensity, clusters=clusters, unit=unit,
+        most_arms=None if together else MOST_ARMS,
+    )  # fmt: skip
     parts = averaged(len(trial))
     wanted = _wanted(learners, parts)
     generator = np.random.default_rng(rng)
     outer = make_folds(trial.arm, trial.clusters, folds, generator)
-    names = (*wanted, RANDOM, SELECTED)
+    names = (*wanted, RANDOM, SELECTED, FORECAST)
     arms = trial.arms[1:]
     told = {name: np.empty((len(trial), len(arms))) for name in names}
     predicted = np.empty((len(trial), len(trial.arms)))
-    choices = []
+    choices, forecasts = [], []
     for fold in outer.range:
         held = np.flatnonzero(outer.of_row == fold)
         known = trial.take(np.flatnonzero(outer.of_row != fold))
         learnt = _learn_all(known, wanted, parts, inner_folds, generator, base, final, threads)
         inner = learnt[wanted[0]].nuisance
         own = {name: one.held_out for name, one in learnt.items()}
-        choice, _ = _choose(inner.scores(), own, criterion)
+        found = _criteria(inner.scores(), own, criterion)
+        choice, _ = _choose(found, criterion)
         choices.append(choice)
+        forecast = max((name for name in found if name != "response"), key=_value_of(found))
+        forecasts.append(forecast)
         features = trial.features[held]
         predicted[held] = learnt[wanted[0]].nuisance.expected(features)
         for name in wanted:
@@ -183,8 +196,11 @@ def compare(
             )
         told[RANDOM][held] = generator.random((len(held), 1))
         told[SELECTED][held] = told[choice][held]
+        told[FORECAST][held] = told[forecast][held]
     scores = _scores(trial, predicted, outer.of_row)
-    chosen, reason = _choose(scores, {name: told[name] for name in wanted}, criterion)
+    chosen, reason = _choose(
+        _criteria(scores, {name: told[name] for name in wanted}, criterion), criterion
+    )
     nuisance = fit_nuisance(trial, inner_folds, rng=generator, trees=base, threads=threads)
     best = learn(nuisance, chosen, final)
     number = len(arms)
@@ -197,10 +213,18 @@ def compare(
     rows = [
         _row(scores, rankings, name, label)
         for label in arms
-        for name in (SELECTED, *wanted, RANDOM)
+        for name in (SELECTED, FORECAST, *wanted, RANDOM)
     ]
     return Comparison(
-        pd.DataFrame(rows), tuple(choices), chosen, reason, fit, scores, rankings, criterion
+        pd.DataFrame(rows),
+        tuple(choices),
+        tuple(forecasts),
+        chosen,
+        reason,
+        fit,
+        scores,
+        rankings,
+        criterion,
     )
 
 
@@ -233,24 +257,31 @@ def _learn_all(
     return found
 
 
-def _choose(
+def _criteria(
     scores: Scores, told: Mapping[Learner, Floats], criterion: Criterion
-) -> tuple[Learner, str]:
-    """The candidate to take, from held-out effects on the rows of the scores, and why."""
-    candidates = [name for name in told if name != "flat"]
-    found = {name: _mean(scores, told[name], criterion) for name in candidates}
-    best = max(candidates, key=lambda name: found[name].value)
+) -> dict[Learner, Measured]:
+    """The criterion of every candidate that ranks, from held-out effects on the scores' rows."""
+    return {name: _mean(scores, told[name], criterion) for name in told if name != "flat"}
+
+
+def _value_of(found: Mapping[Learner, Measured]) -> Callable[[Learner], float]:
+    return lambda name: found[name].value
+
+
+def _choose(found: Mapping[Learner, Measured], criterion: Criterion) -> tuple[Learner, str]:
+    """The candidate to take, and why."""
+    best = max(found, key=_value_of(found))
     top = found[best]
-    bar = float(ndtri(1 - _FALSE_ALARM / len(candidates)))
+    bar = float(ndtri(1 - _FALSE_ALARM / len(found)))
     words = _CRITERION_WORDS[criterion]
     text = f"{words} {top.value:.4g} (standard error {top.standard_error:.2g})"
     name = learner_words(best)
     if not top.value > bar * top.standard_error:
         return "flat", (
             f"no ranking is better than chance: the best, {name}, has {text}, and the best of "
-            f"{len(candidates)} must exceed {bar:.2f} standard errors"
+            f"{len(found)} must exceed {bar:.2f} standard errors"
         )
-    if "average" in told and best != "average":
+    if "average" in found and best != "average":
         gap = top.minus(found["average"])
         if gap.value <= gap.standard_error:
             return "average", f"{name} has {text}; the average of the learners is not told from it"

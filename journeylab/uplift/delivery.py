@@ -5,7 +5,14 @@ import pandas as pd
 
 from journeylab.errors import ContractError, FitError
 from journeylab.estimate import Measured
+from journeylab.uplift.design import Design
 from journeylab.uplift.scores import Scores
+
+_REACHED = ("delivered", "answered")
+_COLUMNS = (
+    "arm", "assigned", "assigned_low", "assigned_high", "reached", "on_reached", "on_reached_low",
+    "on_reached_high", "why",
+)  # fmt: skip
 
 
 def complier_effect(scores: Scores, delivered: pd.Series, arm: str | None = None) -> Measured:
@@ -63,9 +70,10 @@ def delivered_effects(scores: Scores, delivered: pd.Series, level: float = 0.95)
 
     Returns:
         One row per arm beside the control: ``arm``; ``assigned`` (effect per head assigned) with
-        ``assigned_low, assigned_high``; ``reached`` (share, 0-1); ``on_reached`` (effect per head
-        reached) with ``on_reached_low, on_reached_high``, missing where delivery is not known or
-        reached too few, which ``why`` says in words (empty otherwise).
+        ``assigned_low, assigned_high``; ``reached`` (share of those assigned, 0-1, each
+        weighed by one over its chance); ``on_reached`` (``assigned`` over ``reached``: effect per
+        head reached) with ``on_reached_low, on_reached_high``, missing where delivery is not known
+        or reached too few, which ``why`` says in words (empty otherwise).
     """
     rows = []
     for place, arm in enumerate(scores.arms[1:], start=1):
@@ -83,7 +91,9 @@ def delivered_effects(scores: Scores, delivered: pd.Series, level: float = 0.95)
         if not logged:
             why = "delivery is not logged for every unit"
         else:
-            share = float(delivered.to_numpy(float)[own].mean())
+            # the same share that the effect is divided by
+            weight = 1 / scores.propensity[own]
+            share = float(np.average(delivered.to_numpy(float)[own], weights=weight))
             try:
                 known = complier_effect(scores, delivered.fillna(0), arm).estimate(level)
                 value, low, high = known.value, known.ci_low, known.ci_high
@@ -100,4 +110,41 @@ def delivered_effects(scores: Scores, delivered: pd.Series, level: float = 0.95)
                 "why": why,
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def reach_effects(design: Design, scores: Scores, level: float = 0.95) -> pd.DataFrame:
+    """The same for every way to count whom a touch reached.
+
+    Args:
+        design: Whose rows the scores are of, in the same order.
+        scores: Of all arms.
+        level: Coverage (0-1).
+
+    Returns:
+        ``counted_as`` (``delivered``, or ``answered``, which delivery includes) and the columns of
+        ``delivered_effects``, one row per arm. Of the answered only arms of which an answer was
+        ever logged, and all rows known; no rows where neither was logged.
+
+    Raises:
+        ContractError: The scores are not those of the design's rows; or as ``complier_effect``.
+    """
+    rows = design.rows
+    if len(rows) != len(scores) or not rows.index.equals(scores.index):
+        raise ContractError(
+            f"the scores are of other rows than the design: {len(scores)} against {len(rows)}"
+        )
+    parts = []
+    for name in _REACHED:
+        if name not in rows.columns or rows[name].isna().all():
+            continue
+        found = delivered_effects(scores, rows[name], level)
+        if name == "answered":
+            by_arm = rows.groupby("arm")[name]
+            logged = by_arm.count().eq(by_arm.size()) & by_arm.max().gt(0)
+            found = found[found["arm"].isin(logged.index[logged])]
+        found.insert(0, "counted_as", name)
+        parts.append(found)
+    if not parts:
+        return pd.DataFrame(columns=["counted_as", *_COLUMNS])
+    return pd.concat(parts, ignore_index=True)

@@ -12,6 +12,7 @@ KEYS = ("experiment_id", "customer_id", "arm", "assigned_on", "propensity", "str
 _AFTER = ("bought", "orders", "spend", "margin", "delivered", "answered")
 # A text with more values than this names things rather than kinds.
 _MOST_KINDS = 50
+_NUMBER = r"-?(0|[1-9][0-9]*)([.][0-9]+)?"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,8 +92,14 @@ def read_design(
     """
     if not len(rows):
         raise ContractError("the trial has no rows: no unit's window is closed")
-    if missing := sorted({outcome, *blocks, *covariates} - set(rows.columns)):
-        raise ContractError(f"the rows have no columns {', '.join(missing)}")
+    asked = {"outcome": [outcome], "blocks": blocks, "covariates": covariates}
+    for what, named in asked.items():
+        if missing := sorted(set(named) - set(rows.columns)):
+            there = ", ".join(sorted(set(map(str, rows.columns)) - {*KEYS}))
+            raise ContractError(
+                f"{what}: the rows have no column {', '.join(missing)}; there are {there}"
+                + ("; blocks may be empty where all had the same chances" * (what == "blocks"))
+            )
     if inside := sorted({outcome, *KEYS} & set(covariates)):
         raise ContractError(f"covariates must be known before assignment: {', '.join(inside)}")
     if control not in set(rows["arm"]):
@@ -110,6 +117,7 @@ def read_design(
         reasons["no outcome"] = gone
         own = own[~without]
     own, designed, off = _with_chances(own, shares, reasons)
+    own = _with_numbers(own, keep={outcome, *blocks})
     chosen = tuple(covariates) or _before(own, outcome)
     before = f"outcome_{outcome}_before"
     if before in own.columns and own[before].notna().all():
@@ -164,6 +172,22 @@ def _with_chances(
         raise ContractError("no row has a chance inside (0, 1): nothing was left to chance")
     shares, off = logged_shares(own, "arm", "propensity", "block")
     return own, shares, off
+
+
+def _with_numbers(rows: pd.DataFrame, keep: set[str]) -> pd.DataFrame:
+    """Texts whose every value is written as a number, as numbers.
+
+    Columns of a source that the contract does not know come as texts; ``007`` is a code.
+    """
+    found = {}
+    for name in set(rows.columns) - {*KEYS, *_AFTER, "block", *keep}:
+        values = rows[name]
+        if not (pd.api.types.is_object_dtype(values) or pd.api.types.is_string_dtype(values)):
+            continue
+        known = values.dropna().astype(str)
+        if len(known) and known.str.fullmatch(_NUMBER).all():
+            found[name] = pd.to_numeric(values)
+    return rows.assign(**found)
 
 
 def _before(rows: pd.DataFrame, outcome: str) -> tuple[str, ...]:

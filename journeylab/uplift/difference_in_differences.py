@@ -144,10 +144,14 @@ class DifferenceInDifferences:
         Returns:
             One row per assumption that can be put to it: ``what, value, estimate_breaks_at,
             interval_breaks_at`` (for the end of the interval nearest to 0; 0 where it holds 0),
-            ``measure``: of what. For the change the measure is how many times as far the groups
-            may have moved apart on their own as they ever did from one period to the next before
-            (infinite where they never did; no row with one period before); at equal outcome
-            before, the share of what is left of choice and outcome that an unknown cause explains.
+            ``measure``: of what. For the change the measure is how many times as far as ever
+            before the groups may have moved apart on their own from one period to the next, in
+            each of them since the last one before (infinite where they never did; no row with one
+            period before); at equal outcome before, the share of what is left of choice and
+            outcome that an unknown cause explains.
+
+            With M times the largest move m in each period, period k (from 0) is off by (k + 1) M m
+            at most, and the mean of P periods by M m (P + 1) / 2.
 
         Source:
             Rambachan & Roth, "A More Credible Approach to Parallel Trends" (2023), relative
@@ -157,12 +161,14 @@ class DifferenceInDifferences:
         rows = []
         early = self.periods.loc[self.periods["period"] < 0, "difference"].to_numpy(float)
         if len(early) > 1:
-            most = float(np.abs(np.diff(early)).max())
+            ahead = int((self.periods["period"] >= 0).sum())
+            most = float(np.abs(np.diff(early)).max()) * (ahead + 1) / 2
             value, nearest = self._ends(self.change)
             at = [
                 abs(one) / most if most > 0 else (inf if one else 0.0) for one in (value, nearest)
             ]
-            rows.append(("difference in differences", value, *at, "times the largest move before"))
+            measure = "times the largest move before" + (", in each period" if ahead > 1 else "")
+            rows.append(("difference in differences", value, *at, measure))
         value, nearest = self._ends(self.lagged)
         scale = self.lagged.standard_error * sqrt(max(sum(self.customers) - 3, 1))
         at = [robustness_value(one, scale) for one in (value, nearest)]
@@ -180,7 +186,7 @@ class DifferenceInDifferences:
                 "The change is not told from 0 even if both groups moved exactly alike"
                 if row["interval_breaks_at"] == 0
                 else "The change is gone if the groups moved apart on their own by "
-                f"{row['interval_breaks_at']:.2g} times the largest move before"
+                f"{row['interval_breaks_at']:.2g} {row['measure']}"
             )
         row = table.loc["at equal outcome before"]
         said.append(
@@ -207,6 +213,30 @@ class DifferenceInDifferences:
             f"{_signed(self.before.value)} before; the effect may be {_signed(known.low)}, "
             f"{_signed(known.high)} or neither"
         )
+
+    def pre_trend(self) -> dict[str, str | float]:
+        """The test of equal paths before the campaign, whatever it says.
+
+        Returns:
+            ``asks`` (what is tested), ``p`` (0-1; absent with one period before),
+            ``tells_nothing_of``.
+
+        Source:
+            Roth, "Pretest with Caution" (2022).
+        """
+        if self.pre_trend_p is None:
+            return {
+                "asks": "nothing: there is one period before",
+                "tells_nothing_of": "whether the groups moved alike, before the campaign or after",
+            }
+        early = int((self.periods["period"] < 0).sum())
+        return {
+            "asks": f"whether the gap stood still over the {early} periods before the campaign "
+            "(Wald test of all its moves together)",
+            "p": self.pre_trend_p,
+            "tells_nothing_of": "whether it would have stood still without the campaign; such a "
+            "test often misses a trend as large as the effect that is sought",
+        }
 
     def before_finding(self) -> str:
         """One line on where the targeted stood before anything was sent."""

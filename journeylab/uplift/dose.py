@@ -109,8 +109,15 @@ def fit_dose(
         rng: Seed or generator.
 
     Raises:
-        ContractError: As ``fit_effects``; or a dose is missing, not above 0, or given twice.
+        ContractError: As ``fit_effects``; propensities are to be estimated; or a dose is missing,
+            not above 0, or given twice.
     """
+    # asked of what a caller may pass, not of what the types allow
+    if isinstance(propensity, str) and propensity == "estimate":
+        raise ContractError(
+            "effects of a dose are those of a trial: propensities must be known, not estimated; "
+            "what may be said without a draw is observational_estimate, dose by dose"
+        )
     trial = read_trial(
         frame, outcome, arm, control, covariates, propensity, clusters=clusters, unit=unit
     )

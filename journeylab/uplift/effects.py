@@ -8,11 +8,19 @@ import numpy as np
 import pandas as pd
 
 from journeylab.errors import ContractError
+from journeylab.estimate import measured
 from journeylab.uplift.meta_learners import LEARNERS, Learner, Learnt, learn, r_loss
 from journeylab.uplift.nuisance import fit_nuisance
 from journeylab.uplift.scores import Floats, Ints, Scores
 from journeylab.uplift.settings import MOST_ARMS, Trees
 from journeylab.uplift.trial import Propensity, Trial, read_trial
+from journeylab.uplift.used_rows import refuse_used
+
+_NO_DRAW = (
+    "differences that nobody drew by lot are no effects: observational_estimate shows them with "
+    "their label or refuses them; where others were drawn, aipw_scores with their chances judges "
+    "what this fit says of them"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,9 +62,13 @@ class EffectFit:
         """Effects on the rows learnt from, told by models that have not seen the row.
 
         No model learnt from the row's fold, and when to stop, what penalty to take and how far to
-        trust the trees was decided by rows of other folds alone: held against ``scores()`` of the
-        same fit they look no better than they are. That holds for one learner named beforehand; the
-        best of several must be judged on rows that the choice has not seen (``compare``).
+        trust the trees was decided by rows of other folds alone. The scores of those rows, from
+        which it was learnt and decided, are not quite free of this fold: their expected outcomes
+        come from models that know it, as in every cross-fitting on one division. Where chances are
+        known the scores are right on average whatever was expected, so what gets through is of
+        second order; ``compare`` is free of it, for a fold of its outer division takes no part at
+        all in what it judges. This holds for one learner named beforehand; the best of several must
+        be judged on rows that the choice has not seen (``compare``).
 
         Returns:
             One column per arm, in the outcome's unit, indexed like the frame.
@@ -81,7 +93,15 @@ class EffectFit:
         return self._labelled(told, frame.index)
 
     def scores(self) -> Scores:
-        """AIPW scores of the rows learnt from, from the same passes, averaged."""
+        """AIPW scores of the rows learnt from, from the same passes, averaged.
+
+        Raises:
+            ContractError: Propensities were estimated: what such scores average to is no effect.
+        """
+        self._refuse_observational()
+        return self._scores()
+
+    def _scores(self) -> Scores:
         first = self.passes[0].nuisance.scores()
         if len(self.passes) == 1:
             return first
@@ -90,32 +110,46 @@ class EffectFit:
         predicted = np.mean([one.nuisance.predicted for one in self.passes], axis=0)
         return replace(first, values=values, predicted=predicted, folds=None)
 
-    def scores_of(self, frame: pd.DataFrame, propensity: Propensity) -> Scores:
+    def scores_of(
+        self, frame: pd.DataFrame, propensity: Propensity, clusters: str | None = None
+    ) -> Scores:
         """AIPW scores of rows that were not learnt from, to evaluate these effects on.
+
+        A row was learnt from if its label and its content (covariates as encoded, arm, outcome) are
+        those of a row of the fit. Row numbers that collide are no reason to refuse: where most of
+        the contents behind equal labels differ, the labels name other rows. Nor do new labels make
+        rows new: where hardly two rows of the fit are alike and more than nine tenths of the frame
+        are found among them, with arm and outcome, they are refused.
 
         Args:
             frame: As given to ``fit_effects``, of others.
-            propensity: As there.
+            propensity: As there; known.
+            clusters: Column; rows with the same value are not independent. Must be named where the
+                fit had clusters.
 
         Raises:
-            ContractError: A row was learnt from, or an arm is unknown.
+            ContractError: Rows were learnt from, an arm is unknown, the fit had clusters and none
+                are named, or propensities are or were estimated.
         """
-        known = frame.index.isin(self.trial.index)
-        if known.any():
-            raise ContractError(
-                f"{int(known.sum())} of {len(frame)} rows were used in the fit: evaluate on "
-                "others, or take the held-out rankings of compare()"
-            )
+        self._refuse_observational()
+        if isinstance(propensity, str) and propensity == "estimate":
+            raise ContractError(f"propensities must be known to judge by; {_NO_DRAW}")
         trial = self.trial
+        if trial.clusters is not None and clusters is None:
+            raise ContractError(
+                "the fit had clusters: name the column of clusters here too, or rows of one "
+                "cluster would count as independent and standard errors come out too small"
+            )
         others = read_trial(
             frame, self.outcome, self.arm, trial.arms[0], trial.encoding.columns, propensity,
-            unit=trial.unit, most_arms=None,
+            clusters=clusters, unit=trial.unit, most_arms=None,
         )  # fmt: skip
         if others.arms != trial.arms:
             raise ContractError(
                 f"arms are {', '.join(others.arms)}, but {', '.join(trial.arms)} were learnt"
             )
         others = replace(others, features=trial.encoding.encode(frame))
+        refuse_used(trial, others)
         told = [one.nuisance.scores_of(others) for one in self.passes]
         values = np.mean([one.values for one in told], axis=0)
         predicted = np.mean([one.predicted for one in told], axis=0)
@@ -126,7 +160,7 @@ class EffectFit:
 
         Returns:
             One row per arm: ``arm, loss, flat`` (mean over the rows of the arm and the control),
-            ``gain`` (flat less loss) and its ``standard_error``.
+            ``gain`` (flat less loss) and its ``standard_error``, robust to clusters.
         """
         found = []
         nuisance = self.passes[0].nuisance
@@ -137,10 +171,13 @@ class EffectFit:
         for place, name in enumerate(self.arms):
             rows = np.isin(nuisance.trial.arm, (0, place + 1))
             gain = flat[rows, place] - own[rows, place]
-            error = float(gain.std(ddof=1)) / len(gain) ** 0.5
+            group = nuisance.trial.clusters
+            if group is not None:
+                group = np.unique(group[rows], return_inverse=True)[1]
+            known = measured(float(gain.mean()), gain, nuisance.trial.unit, group)
             found.append(
                 (name, float(own[rows, place].mean()), float(flat[rows, place].mean()),
-                 float(gain.mean()), error)
+                 known.value, known.standard_error)
             )  # fmt: skip
         return pd.DataFrame(found, columns=["arm", "loss", "flat", "gain", "standard_error"])
 
@@ -162,7 +199,7 @@ class EffectFit:
         """
         if told is None:
             told = np.mean([one.held_out for one in self.passes], axis=0)
-        known = self.scores() if scores is None else scores
+        known = self._scores() if scores is None else scores
         values = known.values
         slopes, levels = [], []
         for place in range(told.shape[1]):
@@ -212,17 +249,23 @@ class EffectFit:
     def summary(self) -> pd.DataFrame:
         """One row per arm: ``arm, rows`` (given it), ``effect`` (average, AIPW), ``spread``.
 
-        ``spread`` is the standard deviation of the held-out effects.
+        ``spread`` is the standard deviation of the held-out effects. Where propensities were
+        estimated there is a ``difference`` in the place of the effect.
         """
-        told, values = self.out_of_fold, self.scores().values
+        told, values = self.out_of_fold, self._scores().values
+        name = "difference" if self.observational else "effect"
         return pd.DataFrame(
             {
                 "arm": list(self.arms),
                 "rows": [int((self.trial.arm == k + 1).sum()) for k in range(len(self.arms))],
-                "effect": (values[:, 1:] - values[:, :1]).mean(axis=0),
+                name: (values[:, 1:] - values[:, :1]).mean(axis=0),
                 "spread": told.to_numpy().std(axis=0),
             }
         )
+
+    def _refuse_observational(self) -> None:
+        if self.observational:
+            raise ContractError(f"propensities of this fit were estimated; {_NO_DRAW}")
 
     def _labelled(self, told: Floats, index: pd.Index) -> pd.DataFrame:
         told = told * np.array(self.slopes) + np.array(self.levels)

@@ -364,7 +364,8 @@ def fatigue(design: Design, *, waves: int = 4) -> ExcursionFit | None:
     """What one touch more does, by touches in the waves just before.
 
     Args:
-        design: Of repeated waves.
+        design: Of repeated waves. Where groups of people were given arms, the standard errors are
+            those of groups.
         waves: How many waves back.
 
     Returns:
@@ -383,7 +384,8 @@ def fatigue(design: Design, *, waves: int = 4) -> ExcursionFit | None:
     numbers = [name for name in design.covariates if pd.api.types.is_numeric_dtype(recent[name])]
     return excursion_effects(
         recent, design.outcome, design.control, moderators=["recent_touches"], controls=numbers,
-        weight="recent_weight", unit=design.outcome,
+        weight="recent_weight", customer=design.randomised_by or "customer_id",
+        unit=design.outcome,
     )  # fmt: skip
 
 

@@ -127,8 +127,10 @@ def fit_forest(
     tasks = []
     for fold, own in enumerate(learns):
         draw = np.random.default_rng((seed, fold))
+        there, unit = np.unique(units[own], return_inverse=True)
         for _ in range(settings.groves):
-            half = draw.integers(2, size=int(units.max()) + 1, dtype=bool)[units[own]]
+            # Dealt, not tossed: few clusters would leave a half empty now and then.
+            half = (draw.permutation(len(there)) % 2 == 0)[unit]
             # Each half grows trees for the other.
             for inside, outside in ((own[half], own[~half]), (own[~half], own[half])):
                 tasks.append((fold, int(draw.integers(2**31)), inside, outside))

@@ -2,6 +2,7 @@
 
 _WORDS = {
     "selected": "selected by the rule",
+    "forecast": "forecast chosen on others",
     "random": "by chance",
     "s": "one model for all arms (S)",
     "t": "a model per arm (T)",

@@ -269,11 +269,11 @@ def residuals(trial: Trial, predicted: Floats, place: int) -> Residuals:
 
 
 def _forest(nuisance: Nuisance, features: Features, place: int) -> ForestStage:
-    trial = nuisance.trial
+    trial, rows = nuisance.trial, _rows_of_pair(nuisance.trial, place)
     return fit_forest(
         features, residuals(trial, nuisance.predicted, place), nuisance.final_folds,
-        honest_trees(len(trial)), nuisance.seed + place, rows=_rows_of_pair(trial, place),
-        clusters=trial.clusters, threads=nuisance.threads,
+        honest_trees(len(rows)), nuisance.seed + place, rows=rows, clusters=trial.clusters,
+        threads=nuisance.threads,
     )  # fmt: skip
 
 

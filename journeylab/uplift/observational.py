@@ -228,7 +228,7 @@ def observational_estimate(
     y, d = own[outcome].astype(float), own[treated] == _TREATED
     return ObservationalEstimate(
         adjusted=adjusted,
-        naive=_naive(y, d, unit, level),
+        naive=_naive(y, d, unit, level, own[clusters] if clusters else None),
         overlap=overlap,
         lowest=lowest,
         balance=_balance(trial),
@@ -310,10 +310,13 @@ def _difference(nuisance: Nuisance) -> Measured:
     return measured(float(each.mean()), each, scores.unit, scores.clusters)
 
 
-def _naive(y: pd.Series, d: pd.Series, unit: str, level: float) -> Estimate:
+def _naive(
+    y: pd.Series, d: pd.Series, unit: str, level: float, clusters: pd.Series | None
+) -> Estimate:
     arm = d.map({True: _TREATED, False: _CONTROL})
     share = np.where(d, d.mean(), 1 - d.mean())
-    row = average_effects(aipw_scores(y, arm, share, _CONTROL, unit=unit), level).iloc[1]
+    scores = aipw_scores(y, arm, share, _CONTROL, clusters=clusters, unit=unit)
+    row = average_effects(scores, level).iloc[1]
     return Estimate(float(row["effect"]), float(row["ci_low"]), float(row["ci_high"]), unit, level)
 
 

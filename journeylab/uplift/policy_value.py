@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from journeylab.errors import ContractError
-from journeylab.estimate import Measured, logged_policy_value
+from journeylab.estimate import Estimate, Measured, logged_policy_value
 from journeylab.estimate.policies import Method
 from journeylab.uplift.scores import Floats, Scores
 
@@ -19,10 +19,11 @@ class PolicyValue:
 
     Attributes:
         value: Under the policy, in the outcome's unit.
-        gain: ``value`` less the best constant arm's, paired: what personalising is worth. The best
-            is the best by these same scores, which speaks against the policy and never for it.
-        over_control: That arm's value less the control's, paired; nothing where it is the control.
-        best_constant: Name of that arm.
+        best_constant: The constant arm that did best by these same scores.
+        gain: ``value`` less that arm's, paired. Another arm may be the best in truth: what to say
+            of it is ``gain_on_best``.
+        gains: The same less each arm's, in the order of ``constants``.
+        over_control: Each arm's value less the control's, paired, in the same order.
         constants: One row per arm: ``arm, value, standard_error, ci_low, ci_high`` had everybody
             been given it, and ``gain, gain_low, gain_high`` of the policy on it.
         shares: Arm -> share of the units that the policy gives it (0-1).
@@ -30,16 +31,35 @@ class PolicyValue:
     """
 
     value: Measured
-    gain: Measured
-    over_control: Measured
     best_constant: str
+    gain: Measured
+    gains: tuple[Measured, ...]
+    over_control: tuple[Measured, ...]
     constants: pd.DataFrame
     shares: pd.Series
     method: str
 
+    def gain_on_best(self, level: float = 0.95) -> Estimate:
+        """What personalising is worth: the policy less the best constant arm, whichever it is.
+
+        Which arm is best is read from the same scores. The interval allows for that: its lower end
+        is the least over all arms, its upper end the least of ends that hold for all at once.
+        """
+        together = 1 - (1 - level) / len(self.gains)
+        low = min(gain.estimate(level).ci_low for gain in self.gains)
+        high = min(gain.estimate(together).ci_high for gain in self.gains)
+        return Estimate(self.gain.value, low, high, self.gain.unit, level)
+
+    def best_over_control(self, level: float = 0.95) -> Estimate:
+        """The best constant arm less the control; the interval holds for all arms at once."""
+        together = 1 - (1 - level) / max(len(self.over_control) - 1, 1)
+        place = list(self.constants["arm"]).index(self.best_constant)
+        known = self.over_control[place].estimate(together)
+        return Estimate(known.value, known.ci_low, known.ci_high, known.unit, level)
+
     def recommends(self, level: float = 0.95) -> bool:
         """Whether the policy beats the best constant arm beyond doubt."""
-        return self.gain.estimate(level).ci_low > 0
+        return self.gain_on_best(level).ci_low > 0
 
 
 def policy_value(
@@ -52,7 +72,7 @@ def policy_value(
         policy: An arm per unit; or chances, one column per arm; or one arm for everybody.
         method: ``dr`` from the scores; ``ips`` and ``snips`` from the outcomes and propensities
             alone, an independent check that is noisier.
-        level: Coverage of the intervals in ``constants`` (0-1).
+        level: Coverage of the intervals in ``constants`` (0-1), each by itself.
 
     Raises:
         ContractError: The policy names an arm that is not there, misses units, or its chances do
@@ -87,8 +107,10 @@ def policy_value(
     constants = pd.DataFrame(rows)
     best = int(constants["value"].to_numpy().argmax())
     shares = pd.Series(chances.mean(axis=0), index=pd.Index(scores.arms, name="arm"), name="share")
-    over = same_for_all[best].minus(same_for_all[0])
-    return PolicyValue(value, gains[best], over, scores.arms[best], constants, shares, method)
+    over = tuple(constant.minus(same_for_all[0]) for constant in same_for_all)
+    return PolicyValue(
+        value, scores.arms[best], gains[best], tuple(gains), over, constants, shares, method
+    )
 
 
 def best_arms(scores: Scores, effects: pd.DataFrame) -> pd.Series:

@@ -1,5 +1,6 @@
 """Settings of the learners: what trees may do, and what changes with the number of rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from journeylab.errors import ContractError
@@ -52,12 +53,7 @@ class Trees:
     patience: int = 30
 
     def __post_init__(self) -> None:
-        whole = {"rounds": self.rounds, "depth": self.depth, "look": self.look, "bins": self.bins}
-        if bad := [name for name, value in whole.items() if value < 1]:
-            raise ContractError(f"trees: {', '.join(bad)} must be 1 or more")
-        shares = {"step": self.step, "rows": self.rows, "columns": self.columns}
-        if bad := [name for name, value in shares.items() if not 0 < value <= 1]:
-            raise ContractError(f"trees: {', '.join(bad)} must lie in (0, 1]")
+        _in_range(self, "trees", ("rounds", "depth", "look", "bins"), ("step", "rows", "columns"))
         if self.leaf < 0 or self.penalty < 0 or self.patience < 0:
             raise ContractError("trees: leaf, penalty and patience must be 0 or more")
 
@@ -88,17 +84,17 @@ class Forest:
     bins: int = 64
 
     def __post_init__(self) -> None:
-        whole = {"groves": self.groves, "trees": self.trees, "depth": self.depth}
-        if bad := [name for name, value in whole.items() if value < 1]:
-            raise ContractError(f"forest: {', '.join(bad)} must be 1 or more")
-        shares = {"rows": self.rows, "columns": self.columns}
-        if bad := [name for name, value in shares.items() if not 0 < value <= 1]:
-            raise ContractError(f"forest: {', '.join(bad)} must lie in (0, 1]")
+        _in_range(self, "forest", ("groves", "trees", "depth", "most", "bins"), ("rows", "columns"))
 
 
 def honest_trees(rows: int) -> Forest:
-    """Trees of a forest; ``rows`` of the trial: few and large leaves, for effects are faint."""
-    return Forest(leaf=max(10.0, min(rows, MANY_ROWS) / 40))
+    """Trees of a forest; ``rows`` of an arm and the control.
+
+    Leaves are few and large, for effects are faint, and hold a smaller part of the rows the more
+    there are.
+    """
+    # Of the rows, a tree sees about a sixth: two folds of three, half of them, and half of those.
+    return Forest(leaf=max(10.0, 2.0 * (rows / 6) ** 0.65))
 
 
 def nuisance_trees(rows: int) -> Trees:
@@ -118,3 +114,10 @@ def effect_trees(rows: int) -> Trees:
 def pieces(rows: int) -> list[slice]:
     """Stretches of rows small enough that a copy of one does not matter."""
     return [slice(first, first + AT_A_TIME) for first in range(0, max(rows, 1), AT_A_TIME)]
+
+
+def _in_range(one: Trees | Forest, what: str, whole: Sequence[str], shares: Sequence[str]) -> None:
+    if bad := [name for name in whole if getattr(one, name) < 1]:
+        raise ContractError(f"{what}: {', '.join(bad)} must be 1 or more")
+    if bad := [name for name in shares if not 0 < getattr(one, name) <= 1]:
+        raise ContractError(f"{what}: {', '.join(bad)} must lie in (0, 1]")

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy.special import chdtrc
 
 from journeylab.errors import ContractError
 from journeylab.uplift.covariates import Encoding, Features, learn_encoding
@@ -17,6 +18,11 @@ Propensity = str | Mapping[str, float] | Mapping[str, str]
 # Share of zeros from which an amount counts as zero-inflated.
 _MANY_ZEROS = 0.5
 FEWEST_IN_ARM = 20
+# Constant shares are refused where counts so far off would come by chance less often than this.
+_IMPOSSIBLE = 1e-6
+# Shares such as .333 three times are meant to add up to 1.
+_ROUNDED = 0.01
+_CUSTOMER = "customer_id"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,14 +96,16 @@ def read_trial(
     """Check a frame and take it apart.
 
     Args:
-        frame: One row per customer (and per round, where ``clusters`` names the customer).
+        frame: One row per customer (and per round, where ``clusters`` names the customer). A
+            column or index called ``customer_id`` is taken for who the row is about.
         outcome: Column; numbers, none missing.
         arm: Column; labels as text.
         control: Label of the arm that effects are measured against.
         covariates: Columns known before the arm was drawn; numbers, flags or categories.
         propensity: Column with the chance of the arm *given*; or arm -> constant share; or arm ->
             column with the chance of that arm; or ``"estimate"``, which makes what follows
-            observational.
+            observational. Constant shares are held against the counts of rows, or of clusters
+            where each has one arm; where clusters have several, counts of rows prove nothing.
         clusters: Column; rows with the same value are not independent.
         unit: Of the outcome.
         most_arms: Beside the control; ``None`` for no limit.
@@ -119,12 +127,8 @@ def read_trial(
     code = np.array([names.index(label) for label in labels], dtype=np.int16)[number]
     del number
     y = _outcome(frame[outcome])
-    if frame.index.has_duplicates and clusters is None:
-        twice = frame.index[frame.index.duplicated(keep=False)]
-        raise ContractError(
-            f"{twice.nunique()} customers have more than one row ({len(twice)} rows): keep one arm "
-            "each, or name the customer as clusters where they were drawn again each round"
-        )
+    if clusters is None:
+        _refuse_repeated(frame, code)
     estimated = isinstance(propensity, str) and propensity == "estimate"
     chances = (
         np.full((len(frame), len(names)), np.nan)
@@ -137,6 +141,8 @@ def read_trial(
         numbered = np.asarray(pd.factorize(frame[clusters])[0], dtype=np.int64)
         if lost := int((numbered < 0).sum()):
             raise ContractError(f"{clusters} is missing for {lost} of {len(frame)} rows")
+    if not isinstance(propensity, str):
+        _refuse_impossible(propensity, code, names, numbered)
     return Trial(
         frame.index, y, kind_of(y), code, names, chances, encoding.encode(frame), encoding,
         numbered, unit, estimated,
@@ -232,6 +238,8 @@ def _chances(frame: pd.DataFrame, code: Ints, names: tuple[str, ...], given: Pro
             f"propensities must lie inside (0, 1); {bad} of {n} do not: such rows had no chance of "
             "another arm and say nothing of an effect; leave them out"
         )
+    if not isinstance(given, str):
+        _refuse_closed(chances, names)
     return chances
 
 
@@ -239,3 +247,87 @@ def _certain(chances: Floats, code: Ints) -> int:
     """Rows whose own chance does not lie inside (0, 1)."""
     own = np.take_along_axis(chances, code[:, None], axis=1)
     return int((~((own > 0) & (own < 1))).sum())
+
+
+def _refuse_closed(chances: Floats, names: tuple[str, ...]) -> None:
+    """Rows that could not have got some arm: what it does to them is known from nobody."""
+    by_arm, rows = np.zeros(len(names), dtype=np.int64), 0
+    for piece in pieces(len(chances)):
+        closed = ~((chances[piece] > 0) & (chances[piece] < 1))
+        by_arm += closed.sum(axis=0)
+        rows += int(closed.any(axis=1).sum())
+    if not rows:
+        return
+    told = ", ".join(f"{names[at]} ({by_arm[at]} rows)" for at in np.flatnonzero(by_arm))
+    raise ContractError(
+        f"every row needs a chance inside (0, 1) of every arm; {rows} of {len(chances)} rows had "
+        f"none of {told}, so nobody like them shows what it does: leave these rows out, or compare "
+        "the arm only among those who could get it"
+    )
+
+
+def _refuse_repeated(frame: pd.DataFrame, code: Ints) -> None:
+    """One customer in several rows: in two arms, or counted twice."""
+    if _CUSTOMER in frame.columns:
+        who = pd.Index(frame[_CUSTOMER])
+    elif _CUSTOMER in frame.index.names:
+        who = frame.index.get_level_values(_CUSTOMER)
+    else:
+        who = frame.index
+    repeated = np.asarray(who.duplicated(keep=False))
+    if not isinstance(who, pd.MultiIndex):
+        repeated &= np.asarray(who.notna())
+    # an index may repeat where the column does not: then rows could not be told apart
+    if not repeated.any() and frame.index.has_duplicates:
+        who, repeated = frame.index, frame.index.duplicated(keep=False)
+    if not repeated.any():
+        return
+    number = pd.factorize(who[repeated], use_na_sentinel=False)[0]
+    pairs = np.unique(np.column_stack([number, code[repeated]]), axis=0)
+    several = int((np.bincount(pairs[:, 0]) > 1).sum())
+    raise ContractError(
+        f"{int(number.max()) + 1} customers have more than one row ({len(number)} rows), {several} "
+        "of them in two arms or more: keep one arm each, or name the customer as clusters where "
+        "they were drawn again each round"
+    )
+
+
+def _refuse_impossible(
+    given: Mapping[str, float] | Mapping[str, str],
+    code: Ints,
+    names: tuple[str, ...],
+    clusters: Ints | None,
+) -> None:
+    """Constant shares with which such counts do not come about.
+
+    The likelihood-ratio statistic, whose tail stays right where few are expected, against
+    chi-square; an arm that is promised and that nobody got counts as well.
+    """
+    shares = np.array([value for name in names if not isinstance(value := given[name], str)])
+    if len(shares) < len(names):
+        return
+    units = "rows"
+    if clusters is not None:
+        each = np.zeros(int(clusters.max()) + 1, dtype=code.dtype)
+        each[clusters] = code
+        if (each[clusters] != code).any():
+            return
+        code, units = each, "clusters"
+    total = float(shares.sum())
+    shares = shares / total if total > 1 - _ROUNDED else shares
+    counts = np.bincount(code, minlength=len(names))
+    expected = shares * len(code)
+    some = counts > 0
+    statistic = 2 * float(counts[some] @ np.log(counts[some] / expected[some]))
+    rest = int(total <= 1 - _ROUNDED)
+    p = float(chdtrc(len(names) - 1 + rest, max(statistic, 0.0)))
+    if p < _IMPOSSIBLE:
+        told = ", ".join(
+            f"{name} {count} of {len(code)} {units} ({count / len(code):.1%}), share {share:.1%}"
+            for name, count, share in zip(names, counts, shares, strict=True)
+        )
+        raise ContractError(
+            f"the counts contradict the shares (p = {p:.1g}): {told}. Give the shares with which "
+            "these rows were drawn; if nobody drew them, there are none, and observational "
+            "differences are not effects (observational_estimate, difference_in_differences)"
+        )
