@@ -10,7 +10,7 @@ import pytest
 
 from journeylab.errors import ContractError, RunError
 from journeylab.estimate import Estimate
-from journeylab.runs import caution, decision, record, recorded
+from journeylab.runs import caution, decision, in_run, record, recorded
 from journeylab.runs.scrubbing import Scrubber, without_terminal_codes
 from journeylab.runs.showing import _result_html, estimate_text
 
@@ -26,6 +26,12 @@ def own(tmp_path, monkeypatch):
 
 def results(folder):
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def test_a_notebook_knows_whether_a_run_keeps_its_files(own, monkeypatch):
+    assert in_run()
+    monkeypatch.delenv("JOURNEYLAB_RUN_FOLDER")
+    assert not in_run()
 
 
 def test_numbers_are_finite_plain_and_rounded_to_twelve_digits(own):

@@ -16,7 +16,7 @@ from journeylab.runs.forecasting import Forecast, preview
 from journeylab.runs.notebooks import Notebook, find_folder, notebook_paths, read_notebook
 from journeylab.runs.parameters import Parameter
 from journeylab.runs.plan import Instance, Plan, make_plan
-from journeylab.runs.recording import caution, decision, record, recorded
+from journeylab.runs.recording import caution, decision, in_run, record, recorded
 from journeylab.runs.references import Reference, read_reference
 from journeylab.runs.resuming import resume
 from journeylab.runs.secret import Secret, open_secret
@@ -40,6 +40,7 @@ __all__ = [
     "caution",
     "decision",
     "find_folder",
+    "in_run",
     "make_plan",
     "notebook_paths",
     "open_secret",

@@ -161,6 +161,11 @@ def caution(text: str) -> None:
     )
 
 
+def in_run() -> bool:
+    """Whether a run keeps what this notebook makes: files are written there, never beside it."""
+    return _own_folder() is not None
+
+
 def recorded(reference: str) -> "Estimate | pd.DataFrame | Any":
     """What another notebook recorded, as ``"@clv/value"`` names it.
 
