@@ -148,7 +148,9 @@ def ranking_finding(found: Measured, learner: str, arm: str) -> str:
     known = found.estimate()
     if known.ci_low > 0:
         return f"Ranked by {learner_words(learner)}, the first are changed more by {arm}"
-    return f"No ranking is shown to find whom {arm} changes more"
+    return (
+        f"Ranked by {learner_words(learner)}, the first are not shown to be changed more by {arm}"
+    )
 
 
 def policy_finding(worth: PolicyValue, unit: str) -> str:
